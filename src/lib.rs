@@ -1,5 +1,12 @@
 //! Timers and deadlines for Rust services.
 
 pub mod clock;
+mod driver;
 mod sync;
+pub mod time;
 pub mod wheel;
+
+pub use driver::{
+    Advance, Builder, Callback, Entered, Fired, JoinHandle, Lateness, Manual, Scope, Stats,
+    Timekeeper, block_on, sleep_until,
+};

@@ -9,13 +9,23 @@ mod imp {
     pub(crate) use loom::{
         cell::UnsafeCell,
         hint,
-        sync::{Arc, Mutex, MutexGuard, atomic},
+        sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
         thread,
     };
+    use std::time::Duration;
 
     /// Locks, whatever panicked before.
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap()
+    }
+
+    pub(crate) fn wait(condvar: &Condvar, guard: MutexGuard<'_, ()>) {
+        drop(condvar.wait(guard));
+    }
+
+    /// Without a clock in the model, a timeout is a wait that the model must end otherwise.
+    pub(crate) fn wait_timeout(condvar: &Condvar, guard: MutexGuard<'_, ()>, _: Duration) {
+        drop(condvar.wait(guard));
     }
 }
 
@@ -24,19 +34,31 @@ mod imp {
     pub(crate) use super::cell::UnsafeCell;
     pub(crate) use shuttle::{
         hint,
-        sync::{Arc, Mutex, MutexGuard, atomic},
+        sync::{Arc, Condvar, Mutex, MutexGuard, atomic},
         thread,
     };
+    use std::time::Duration;
 
     /// Locks, whatever panicked before.
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn wait(condvar: &Condvar, guard: MutexGuard<'_, ()>) {
+        drop(condvar.wait(guard));
+    }
+
+    /// Without a clock in the model, a timeout is a wait that the model must end otherwise.
+    pub(crate) fn wait_timeout(condvar: &Condvar, guard: MutexGuard<'_, ()>, _: Duration) {
+        drop(condvar.wait(guard));
     }
 }
 
 #[cfg(not(any(deadbeat_loom, deadbeat_shuttle)))]
 mod imp {
     pub(crate) use super::cell::UnsafeCell;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) use parking_lot::Condvar;
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::{
         hint,
@@ -47,6 +69,20 @@ mod imp {
     /// Locks, whatever panicked before.
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         mutex.lock()
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn wait(condvar: &Condvar, mut guard: MutexGuard<'_, ()>) {
+        condvar.wait(&mut guard);
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn wait_timeout(
+        condvar: &Condvar,
+        mut guard: MutexGuard<'_, ()>,
+        timeout: std::time::Duration,
+    ) {
+        condvar.wait_for(&mut guard, timeout);
     }
 }
 

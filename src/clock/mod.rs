@@ -40,6 +40,11 @@ impl Clock {
         Self(Kind::System)
     }
 
+    /// Whether this clock moves only when told.
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Kind::Manual(_))
+    }
+
     /// Reads the time, ordered across threads.
     #[inline]
     pub fn now(&self) -> Instant {
@@ -75,6 +80,12 @@ impl Clock {
         Reading { now_ns, safe_ns: now_ns, monotonic_ns: now_ns }
     }
 
+    /// The latest time that has certainly come: `now` less the error bound.
+    #[inline]
+    pub(crate) fn safe_now(&self) -> u64 {
+        self.now().as_nanos() - 0
+    }
+
     /// The absolute CLOCK_MONOTONIC time to sleep until so that `deadline_ns` is safe to fire.
     pub(crate) fn kernel_deadline(&self, deadline_ns: u64) -> u64 {
         deadline_ns
@@ -94,5 +105,5 @@ impl From<ManualClock> for Clock {
 /// another.
 #[inline]
 pub(crate) fn current() -> Clock {
-    Clock::system()
+    crate::driver::current_clock()
 }

@@ -366,6 +366,22 @@ impl Raw {
         Some((slot, *bounds(self.cursor, slot).start()))
     }
 
+    /// Whether an entry that [`take`](Self::take) has just returned comes before all that is left,
+    /// up to `room` entries that are taken next and sorted with it by the caller.
+    ///
+    /// If not, a caller to whom order matters inserts it again, due or not: the cascade is what
+    /// sorts. *O*(1).
+    #[inline]
+    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
+        if self.open != NO_SLOT {
+            let rest = &self.lists[usize::from(self.open)];
+            if rest.len as usize > room && when > rest.min {
+                return false;
+            }
+        }
+        self.first().is_none_or(|(slot, start)| slot == self.open || start > when)
+    }
+
     /// Moves everything in slots that start by `now` to `backlog`, and the cursor to `now`.
     ///
     /// For storms: the caller then serves the backlog and this wheel by turns, each in its own
@@ -473,7 +489,7 @@ impl fmt::Debug for Raw {
 
 /// What [`Raw::split_due`] has put aside: a wheel that can only be emptied.
 ///
-/// Nothing is ever inserted here, so all of its slots start by the time of the split, and all of
+/// Nothing is inserted here that was not split off and is due, so all of its slots start by the time of the split, and all of
 /// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -515,6 +531,19 @@ impl Backlog {
     #[inline]
     pub(crate) fn remove<E: Entries>(&mut self, e: &mut E, i: u32) {
         self.raw.remove(e, i);
+    }
+
+    /// Puts back what was taken from here and is due, to sort it: it lands on a lower level. *O*(1).
+    #[inline]
+    pub(crate) fn insert<E: Entries>(&mut self, e: &mut E, i: u32, when: u64) {
+        debug_assert!(when <= self.until, "what is not due goes back to the wheel");
+        self.raw.insert(e, i, when);
+    }
+
+    /// As [`Raw::is_next`].
+    #[inline]
+    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
+        self.raw.is_next(when, room)
     }
 
     /// As [`Raw::take`], with the time of the split; an entry that isn't due goes back to the wheel.

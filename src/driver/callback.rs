@@ -1,0 +1,119 @@
+//! Timers for those who are not async: a closure that the driver thread runs.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use super::timekeeper::Timekeeper;
+use super::timer::Timer;
+use crate::clock::Instant;
+use crate::sync::{Mutex, lock};
+
+/// A closure that runs at a deadline. See [`Timekeeper::call_at`].
+///
+/// Dropping it cancels, unless it was [`detach`](Self::detach)ed.
+#[must_use = "dropping it cancels the call"]
+pub struct Callback {
+    task: Arc<Task>,
+    detached: bool,
+}
+
+struct Task {
+    /// Armed with a waker that holds this very task: the circle is cut by firing or cancelling.
+    timer: Mutex<Option<Timer>>,
+    call: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        // Takes it out of the lock before it runs.
+        let call = lock(&self.call).take();
+        drop(lock(&self.timer).take());
+        if let Some(call) = call {
+            call();
+        }
+    }
+}
+
+impl Timekeeper {
+    /// Runs `call` on the driver thread when `deadline` has come.
+    ///
+    /// `call` must be short and must not block: every later timer of this Timekeeper waits for it. A
+    /// panic in it is caught and counted ([`Stats::waker_panics`](crate::Stats::waker_panics)).
+    ///
+    /// # Timing
+    ///
+    /// Never before `deadline`; a deadline that has passed is due at once, and still runs on the
+    /// driver thread.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(1) to register and to cancel, with two allocations.
+    ///
+    /// # Panics
+    ///
+    /// If the Timekeeper was shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use deadbeat::{Timekeeper, time::Duration};
+    ///
+    /// let (tx, rx) = mpsc::channel();
+    /// let timekeeper = Timekeeper::global();
+    /// let at = timekeeper.now() + Duration::from_micros(100);
+    /// timekeeper.call_at(at, move || tx.send("called").unwrap()).detach();
+    /// assert_eq!(rx.recv(), Ok("called"));
+    /// ```
+    pub fn call_at(&self, deadline: Instant, call: impl FnOnce() + Send + 'static) -> Callback {
+        let task =
+            Arc::new(Task { timer: Mutex::new(None), call: Mutex::new(Some(Box::new(call))) });
+        let waker = Waker::from(task.clone());
+        let mut timer = Timer::new(self.core().clone());
+        {
+            // Under the lock, so that a call which is due at once finds its timer here.
+            let mut slot = lock(&task.timer);
+            let armed = timer.poll(&mut Context::from_waker(&waker), deadline.as_nanos());
+            assert!(armed.is_pending(), "`call_at` on a Timekeeper that was shut down");
+            *slot = Some(timer);
+        }
+        Callback { task, detached: false }
+    }
+}
+
+impl Callback {
+    /// Cancels the call. Returns whether it will not run; false if it has run, or is running.
+    pub fn cancel(self) -> bool {
+        self.task.cancel()
+    }
+
+    /// Lets the call happen without this handle.
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+}
+
+impl Task {
+    fn cancel(&self) -> bool {
+        // Whoever takes the closure decides; the timer goes after it, outside the lock.
+        let call = lock(&self.call).take();
+        let timer = lock(&self.timer).take();
+        drop(timer);
+        call.is_some()
+    }
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        if !self.detached {
+            self.task.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback").field("pending", &lock(&self.task.call).is_some()).finish()
+    }
+}

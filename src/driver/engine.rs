@@ -1,0 +1,314 @@
+//! The driver's work, whoever does it: look at what was armed, fire what is due, say when to come
+//! back. No clock, no waiting and no waking in here; `now` comes in, wakers go out.
+//!
+//! # One turn
+//!
+//! 1. Inboxes are drained into the list of nodes to look at.
+//! 2. Up to [`BUDGET`] nodes are taken from the wheel. What is live and due is fired. What is live
+//!    and on time elsewhere goes one level down. What is dead or has moved leaves the wheel and joins
+//!    the list.
+//! 3. Behind one fence, the list is settled: live nodes go where their deadline says, dead ones
+//!    are left alone. (The fence is the driver's half of Dekker's protocol, see `node`.)
+//!
+//! # Storms
+//!
+//! When a turn's budget ends and more is due, the slots that are due are split off as a backlog, and
+//! the turns then serve both in halves: the backlog in its order, and what falls due meanwhile in
+//! its own. So neither a million timers of one moment nor the pile after a stall makes a fresh timer
+//! wait for all of them.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::node::{Fire, NEVER, Node, Seen};
+use super::pool::{CHUNK, ChunkRef, Pool};
+use super::shard::Shard;
+use crate::sync::atomic::{Ordering::SeqCst, fence};
+use crate::wheel::raw::{Backlog, Entries, NO_SLOT, Raw};
+
+/// How many nodes a turn takes from a wheel at the most.
+#[cfg(not(any(deadbeat_loom, deadbeat_shuttle)))]
+const BUDGET: usize = 512;
+#[cfg(any(deadbeat_loom, deadbeat_shuttle))]
+const BUDGET: usize = 2;
+
+/// What the driver alone owns.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    nodes: Nodes,
+    shards: Vec<Arc<Shard>>,
+    wheel: Raw,
+    /// What was due when a storm was noticed.
+    backlog: Backlog,
+    /// Nodes to look at behind the next fence.
+    unsettled: Vec<u32>,
+}
+
+/// Which of the two wheels a turn serves.
+#[derive(Clone, Copy)]
+enum From {
+    Wheel,
+    Backlog,
+}
+
+/// A timer that has fired, and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Fired {
+    pub(crate) deadline: u64,
+    pub(crate) waker: Waker,
+}
+
+impl Engine {
+    pub(crate) fn new(now: u64) -> Self {
+        Self {
+            nodes: Nodes { chunks: Vec::new() },
+            shards: Vec::new(),
+            wheel: Raw::new(now),
+            backlog: Backlog::new(),
+            unsettled: Vec::new(),
+        }
+    }
+
+    /// The shards to drain, as long as nobody says otherwise.
+    pub(crate) fn set_shards(&mut self, shards: Vec<Arc<Shard>>) {
+        self.shards = shards;
+    }
+
+    /// Does one bounded piece of work and appends what has fired, in the order of deadlines.
+    /// Returns whether there is more to do at once.
+    pub(crate) fn turn(&mut self, pool: &Pool, now: u64, fired: &mut Vec<Fired>) -> bool {
+        let first = fired.len();
+        self.drain(pool);
+        let mut more = false;
+        if !self.backlog.is_empty() {
+            self.expire(From::Backlog, now, BUDGET, fired);
+            more = true;
+        }
+        if !self.expire(From::Wheel, now, BUDGET, fired) {
+            more = true;
+            if self.backlog.is_empty() {
+                self.wheel.split_due(&mut self.backlog, now);
+            }
+        }
+        self.settle(now, fired);
+        fired[first..].sort_by_key(|fired| fired.deadline);
+        more
+    }
+
+    /// When to call [`turn`](Self::turn) next, if nothing new is armed. *O*(levels).
+    pub(crate) fn next_expiration(&self) -> Option<u64> {
+        debug_assert!(self.backlog.is_empty(), "a backlog is due now");
+        self.wheel.next_expiration()
+    }
+
+    /// Whether an inbox has something. Behind a fence, the last look before parking.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.inbox.is_empty())
+    }
+
+    fn drain(&mut self, pool: &Pool) {
+        let Self { nodes, shards, unsettled, .. } = self;
+        for shard in shards {
+            shard.inbox.drain(|index| {
+                nodes.learn(index, pool);
+                nodes.get(index).clear_queued();
+                unsettled.push(index);
+            });
+        }
+    }
+
+    /// Takes up to `budget` nodes from the wheel or the backlog. Returns whether all that was due
+    /// has been taken.
+    fn expire(&mut self, from: From, now: u64, budget: usize, fired: &mut Vec<Fired>) -> bool {
+        for room in (0..budget).rev() {
+            let taken = match from {
+                From::Wheel => self.wheel.take(&mut self.nodes, now),
+                From::Backlog => self.backlog.take(&mut self.nodes),
+            };
+            let Some(index) = taken else { return true };
+            let node = self.nodes.get(index);
+            let visit = node.visit();
+            let seen = node.see();
+            if !seen.live() || seen.deadline != visit {
+                // Dead, or it has moved: out, and look again behind the fence.
+                node.clear_visit();
+                self.unsettled.push(index);
+                continue;
+            }
+            let next = match from {
+                From::Wheel => self.wheel.is_next(visit, room),
+                From::Backlog => self.backlog.is_next(visit, room),
+            };
+            if visit <= now && next {
+                node.clear_visit();
+                if !self.nodes.fire(index, seen, fired) {
+                    self.unsettled.push(index);
+                }
+                continue;
+            }
+            // One level down. The promise to come at `visit` stands all along, so this needs no
+            // fence. From a backlog, what is not due goes back to the wheel.
+            match from {
+                From::Backlog if visit <= now => self.backlog.insert(&mut self.nodes, index, visit),
+                _ => self.wheel.insert(&mut self.nodes, index, visit),
+            }
+        }
+        false
+    }
+
+    fn settle(&mut self, now: u64, fired: &mut Vec<Fired>) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        // Ordering: the driver's half of Dekker's protocol: promises were withdrawn above, states and
+        // deadlines are read below.
+        fence(SeqCst);
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        for index in unsettled.drain(..) {
+            self.place(index, now, fired);
+        }
+        self.unsettled = unsettled;
+    }
+
+    /// Puts a node where its state and deadline say.
+    fn place(&mut self, index: u32, now: u64, fired: &mut Vec<Fired>) {
+        loop {
+            let node = self.nodes.get(index);
+            let seen = node.see();
+            let linked = node.links().slot != NO_SLOT;
+            if !seen.live() || (linked && node.visit() <= seen.deadline) {
+                // Nobody waits for it, or it will be visited in time.
+                return;
+            }
+            if linked {
+                self.unlink(index);
+            }
+            let node = self.nodes.get(index);
+            if seen.deadline > now {
+                self.wheel.insert(&mut self.nodes, index, seen.deadline);
+                return;
+            }
+            node.clear_visit();
+            if self.nodes.fire(index, seen, fired) {
+                return;
+            }
+            // It was cancelled, armed or moved under our hands; and the promise was withdrawn.
+            // Ordering: Dekker's again.
+            fence(SeqCst);
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        if self.backlog.holds(&self.nodes, index) {
+            self.backlog.remove(&mut self.nodes, index);
+        } else {
+            self.wheel.remove(&mut self.nodes, index);
+        }
+    }
+
+    /// Fires everything that is armed, due or not: the end of a Timekeeper. *O*(capacity).
+    pub(crate) fn stop(&mut self, pool: &Pool, fired: &mut Vec<Fired>) {
+        self.drain(pool);
+        self.nodes.learn_all(pool);
+        // Ordering: what was armed before the stop was announced is seen here, or sees it.
+        fence(SeqCst);
+        for index in 0..self.nodes.len() {
+            let seen = self.nodes.get(index).see();
+            if seen.live() {
+                // A failure means that it is being cancelled or moved at this moment; an owner that
+                // arms it again finds the Timekeeper stopped.
+                let _ = self.nodes.fire(index, seen, fired);
+            }
+        }
+        fired.sort_by_key(|fired| fired.deadline);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn invariants(&self) {
+        self.wheel.invariants(&self.nodes);
+        self.backlog.invariants(&self.nodes);
+    }
+
+    /// How many nodes stand in the wheels.
+    pub(crate) fn linked(&self) -> usize {
+        self.wheel.len() + self.backlog.len()
+    }
+}
+
+/// The pool's nodes as the driver sees them.
+#[derive(Debug)]
+struct Nodes {
+    chunks: Vec<ChunkRef>,
+}
+
+impl Nodes {
+    /// Makes sure that `index` is known.
+    #[inline]
+    fn learn(&mut self, index: u32, pool: &Pool) {
+        if (index / CHUNK) as usize >= self.chunks.len() {
+            self.learn_all(pool);
+        }
+    }
+
+    fn learn_all(&mut self, pool: &Pool) {
+        pool.refresh(&mut self.chunks);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the pool counts nodes in u32")]
+    fn len(&self) -> u32 {
+        self.chunks.len() as u32 * CHUNK
+    }
+
+    #[inline]
+    fn get(&self, index: u32) -> &Node {
+        let chunk: NonNull<Node> = self.chunks[(index / CHUNK) as usize].nodes;
+        // SAFETY: a chunk holds CHUNK nodes and lives as long as the pool, which outlives the engine.
+        unsafe { chunk.add((index % CHUNK) as usize).as_ref() }
+    }
+
+    /// Fires a node that was seen live. Returns false if it has changed since.
+    fn fire(&self, index: u32, seen: Seen, fired: &mut Vec<Fired>) -> bool {
+        let node = self.get(index);
+        match node.fire(seen) {
+            Fire::Wake(waker) => fired.push(Fired { deadline: seen.deadline, waker }),
+            Fire::WakeAndReturn(waker) => {
+                fired.push(Fired { deadline: seen.deadline, waker });
+                // SAFETY: shards outlive the pool; the node is ours, free, and of that shard.
+                unsafe {
+                    self.chunks[(index / CHUNK) as usize].home.as_ref().give_back(node);
+                }
+            }
+            Fire::Seen => {}
+            Fire::Changed => return false,
+        }
+        true
+    }
+}
+
+impl Entries for Nodes {
+    fn when(&self, i: u32) -> u64 {
+        self.get(i).visit()
+    }
+    fn set_when(&mut self, i: u32, when: u64) {
+        self.get(i).set_visit(when);
+    }
+    fn links(&self, i: u32) -> (u32, u32) {
+        let links = self.get(i).links();
+        (links.prev, links.next)
+    }
+    fn set_prev(&mut self, i: u32, prev: u32) {
+        self.get(i).set_links(|links| links.prev = prev);
+    }
+    fn set_next(&mut self, i: u32, next: u32) {
+        self.get(i).set_links(|links| links.next = next);
+    }
+    fn slot(&self, i: u32) -> u16 {
+        self.get(i).links().slot
+    }
+    fn set_slot(&mut self, i: u32, slot: u16) {
+        self.get(i).set_links(|links| links.slot = slot);
+    }
+}
+
+const _: () = assert!(NEVER == u64::MAX, "the wheel's `when` of an unvisited node");

@@ -1,0 +1,135 @@
+//! What a thread keeps for itself: which Timekeeper it has entered, and its shards.
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+use std::sync::{Arc, Weak};
+
+use super::core::Core;
+use super::shard::Shard;
+
+struct Hot {
+    /// The shard used last, and whose it is. Both stay allocated while they stand here: `OWNED` has
+    /// the shard, and a shard's core is compared by address only together with it.
+    shard: Cell<*const Shard>,
+    core: Cell<*const Core>,
+    /// `OWNED` is gone: the thread is ending.
+    ending: Cell<bool>,
+    /// The Timekeeper that was entered last; null: none.
+    entered: Cell<*const Core>,
+    /// The serial number of the guard that did it, and the last one that was given.
+    serial: Cell<u64>,
+    next_serial: Cell<u64>,
+}
+
+thread_local! {
+    // Without a destructor, so that access costs no check and works to the very end of the thread.
+    static HOT: Hot = const {
+        Hot {
+            shard: Cell::new(ptr::null()),
+            core: Cell::new(ptr::null()),
+            ending: Cell::new(false),
+            entered: Cell::new(ptr::null()),
+            serial: Cell::new(0),
+            next_serial: Cell::new(0),
+        }
+    };
+    static OWNED: Owned = const { Owned(RefCell::new(Vec::new())) };
+}
+
+/// The thread's shards, one for each Timekeeper that it has armed on.
+struct Owned(RefCell<Vec<(Weak<Core>, Arc<Shard>)>>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        HOT.with(|hot| {
+            hot.ending.set(true);
+            hot.shard.set(ptr::null());
+            hot.core.set(ptr::null());
+        });
+        for (core, shard) in self.0.get_mut().drain(..) {
+            if let Some(core) = core.upgrade() {
+                core.orphan_shard(shard);
+            }
+        }
+    }
+}
+
+/// The calling thread's shard of `core`, of which it is the owner; `None` when the thread is ending.
+#[inline]
+pub(super) fn shard(core: &Arc<Core>) -> Option<&Shard> {
+    let (hot_core, hot_shard) = HOT.with(|hot| (hot.core.get(), hot.shard.get()));
+    let shard =
+        if ptr::eq(hot_core, Arc::as_ptr(core)) { hot_shard } else { find(core)?.cast_const() };
+    // SAFETY: `OWNED` holds it, and so does the core, which the caller holds.
+    Some(unsafe { &*shard })
+}
+
+/// Whether the calling thread is the owner of `shard`, as far as it can tell quickly.
+#[inline]
+pub(super) fn owns(shard: *const Shard) -> bool {
+    HOT.with(|hot| ptr::eq(hot.shard.get(), shard))
+}
+
+#[cold]
+fn find(core: &Arc<Core>) -> Option<*mut Shard> {
+    if HOT.with(|hot| hot.ending.get()) {
+        return None;
+    }
+    OWNED
+        .try_with(|owned| {
+            let mut owned = owned.0.borrow_mut();
+            let found = owned.iter().position(|(of, _)| ptr::eq(of.as_ptr(), Arc::as_ptr(core)));
+            let index = found.unwrap_or_else(|| {
+                // Timekeepers that have ended take their shards with them.
+                owned.retain(|(of, _)| of.strong_count() > 0);
+                owned.push((Arc::downgrade(core), core.adopt_shard()));
+                owned.len() - 1
+            });
+            let shard = Arc::as_ptr(&owned[index].1);
+            HOT.with(|hot| {
+                hot.shard.set(shard);
+                hot.core.set(Arc::as_ptr(core));
+            });
+            shard.cast_mut()
+        })
+        .ok()
+}
+
+/// The core that the thread has entered, or null.
+#[inline]
+pub(super) fn entered() -> *const Core {
+    HOT.with(|hot| hot.entered.get())
+}
+
+/// What a guard must put back.
+#[derive(Debug)]
+pub(super) struct Outer {
+    core: *const Core,
+    serial: u64,
+    /// The guard's own, unlike every other's of the thread.
+    own_serial: u64,
+}
+
+/// Enters. The guard must keep `core` alive for as long as it exists itself, forgotten or not.
+pub(super) fn enter(core: *const Core) -> Outer {
+    HOT.with(|hot| {
+        let own_serial = hot.next_serial.get() + 1;
+        hot.next_serial.set(own_serial);
+        Outer {
+            core: hot.entered.replace(core),
+            serial: hot.serial.replace(own_serial),
+            own_serial,
+        }
+    })
+}
+
+/// Leaves. Returns false if another guard stands in between; then nothing is current any more, since
+/// what that guard would put back may be gone by then.
+pub(super) fn leave(outer: &Outer) -> bool {
+    HOT.with(|hot| {
+        let in_order = hot.serial.get() == outer.own_serial;
+        hot.entered.set(if in_order { outer.core } else { ptr::null() });
+        hot.serial.set(if in_order { outer.serial } else { 0 });
+        in_order
+    })
+}

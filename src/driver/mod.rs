@@ -1,0 +1,34 @@
+//! The thread that waits, and those who arm it.
+#![expect(unsafe_code, reason = "nodes are shared between their owner and the driver by protocol")]
+
+mod block;
+mod callback;
+mod core;
+mod engine;
+mod executor;
+mod handle;
+mod inbox;
+mod local;
+mod manual;
+mod node;
+mod park;
+mod pool;
+mod shard;
+mod spin;
+mod stats;
+mod sys;
+mod thread;
+mod timekeeper;
+mod timer;
+
+pub use block::{block_on, sleep_until};
+pub use callback::Callback;
+pub use executor::JoinHandle;
+pub use manual::{Advance, Fired, Manual};
+pub use stats::{Lateness, Stats};
+pub use timekeeper::{Builder, Entered, Scope, Timekeeper};
+
+pub(crate) use core::Stopped;
+pub(crate) use handle::Handle;
+pub(crate) use timekeeper::{current, current_clock};
+pub(crate) use timer::Timer;

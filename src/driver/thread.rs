@@ -1,0 +1,204 @@
+//! The driver thread: runs the engine, wakes who is due, and sleeps on the kernel's clock in between.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::core::{Core, IDLE, Lifecycle, RUNNING, STOPPED, Stopped};
+use super::engine::{Engine, Fired};
+use super::node::NEVER;
+use super::park::{PARKED, SPINNING, Until};
+use super::spin::Spin;
+use super::sys;
+use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::sync::lock;
+
+impl Core {
+    /// Starts the driver thread if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The Timekeeper was shut down.
+    #[cold]
+    pub(super) fn start(self: &Arc<Self>) -> Result<(), Stopped> {
+        if self.options.manual {
+            return Ok(());
+        }
+        let mut lifecycle = lock(&self.lifecycle);
+        match self.phase() {
+            RUNNING => return Ok(()),
+            STOPPED => return Err(Stopped),
+            _ => {}
+        }
+        let engine = lifecycle.engine.take().expect("an idle core has its engine");
+        let name = self.options.name.clone().unwrap_or_else(|| "deadbeat".to_owned());
+        let core = self.clone();
+        self.set_running();
+        let clock = self.clock.clone();
+        let spawned = sys::with_signals_blocked(|| {
+            // The counter's self-test and first baseline take milliseconds; the first timers, on the
+            // OS clock, need not wait for them. Without this thread they stay on that clock.
+            let _ = std::thread::Builder::new()
+                .name(format!("{name}-clock"))
+                .spawn(move || clock.warm_up());
+            std::thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
+        });
+        match spawned {
+            Ok(thread) => lifecycle.thread = Some(thread),
+            // As `std::thread::spawn` does: there is nobody to keep the promise.
+            Err(error) => panic!("the driver thread could not be started: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Wakes a batch, outside all locks.
+    pub(super) fn wake_all(&self, fired: &mut Vec<Fired>) {
+        if fired.is_empty() {
+            return;
+        }
+        let now = self.clock.now_unordered().as_nanos();
+        for Fired { deadline, waker } in fired.drain(..) {
+            self.counters.fired(now.saturating_sub(deadline));
+            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                self.counters.waker_panic();
+            }
+        }
+    }
+
+    /// Stops for good: fires everything, so that whoever waits finds out.
+    pub(super) fn stop(&self, engine: &mut Engine, fired: &mut Vec<Fired>) {
+        self.no_driver(STOPPED);
+        engine.stop(&self.pool, fired);
+    }
+}
+
+struct Driver {
+    core: Arc<Core>,
+    engine: Option<Box<Engine>>,
+    fired: Vec<Fired>,
+    known_shards: usize,
+    spin: Option<Spin>,
+    /// The time that was published is over, and nothing has been found due yet.
+    waited: bool,
+    /// Where a pending timer was last found, after the last handle was dropped.
+    last_pending: usize,
+}
+
+impl Driver {
+    fn new(core: Arc<Core>, engine: Box<Engine>) -> Self {
+        let spin = core.options.spin.then(Spin::new);
+        Self {
+            core,
+            engine: Some(engine),
+            fired: Vec::new(),
+            known_shards: 0,
+            spin,
+            waited: false,
+            last_pending: 0,
+        }
+    }
+
+    fn run(mut self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        self.core.counters.set_timer_slack(sys::minimise_timer_slack());
+        self.core.retract_wake();
+        let core = self.core.clone();
+        loop {
+            if self.turn() {
+                continue;
+            }
+            // Ordering: acquire the orders that came with a summons.
+            if core.stop_requested.load(Acquire) {
+                return self.stop();
+            }
+            let engine = self.engine.as_deref().expect("running");
+            let next = engine.next_expiration().unwrap_or(NEVER);
+            if core.is_orphaned() && !core.any_pending(&mut self.last_pending) {
+                if self.retire() {
+                    return;
+                }
+                continue;
+            }
+            if core.publish_wake(next, engine, self.known_shards) {
+                self.sleep(next);
+                core.retract_wake();
+            }
+        }
+    }
+
+    /// One turn of the engine, and the waking. Returns whether there is more to do at once.
+    fn turn(&mut self) -> bool {
+        let core = &self.core;
+        let engine = self.engine.as_deref_mut().expect("running");
+        core.refresh_shards(&mut self.known_shards, engine);
+        let now = core.clock.sample().safe_ns;
+        let more = engine.turn(&core.pool, now, &mut self.fired);
+        if std::mem::take(&mut self.waited) {
+            core.counters.wake(self.fired.is_empty());
+        }
+        core.wake_all(&mut self.fired);
+        more
+    }
+
+    /// Sleeps until `next` on our clock, or until called.
+    fn sleep(&mut self, next: u64) {
+        let core = &self.core;
+        self.waited = true;
+        if next == NEVER {
+            return core.parker.park(core.parked(), Until { monotonic_ns: None, now_ns: 0 });
+        }
+        let reading = core.clock.sample();
+        let at = core.clock.kernel_deadline(next);
+        let guard = self.spin.as_mut().map_or(0, Spin::guard_ns);
+        let until = at.saturating_sub(guard);
+        if until > reading.monotonic_ns {
+            core.parker.park(
+                core.parked(),
+                Until { monotonic_ns: Some(until), now_ns: reading.monotonic_ns },
+            );
+        }
+        if guard > 0 {
+            self.spin_until(next, until);
+        }
+    }
+
+    /// Spins for the rest, if the sleep ended by itself.
+    fn spin_until(&mut self, next: u64, slept_until: u64) {
+        let (core, Some(spin)) = (&self.core, self.spin.as_mut()) else { return };
+        // Ordering: from now on, clearing the word is enough to call us.
+        if core.parked().compare_exchange(PARKED, SPINNING, AcqRel, Relaxed).is_err() {
+            return;
+        }
+        let reading = core.clock.sample();
+        spin.woke(reading.monotonic_ns.saturating_sub(slept_until));
+        let target = next.saturating_add(reading.now_ns - reading.safe_ns);
+        let before = sys::involuntary_switches();
+        // Ordering: acquire what the caller has pushed.
+        while core.clock.now().as_nanos() < target && core.parked().load(Acquire) == SPINNING {
+            crate::sync::hint::spin_loop();
+        }
+        spin.spun(sys::involuntary_switches() != before);
+    }
+
+    /// No handle, no pending timer: the thread ends, and leaves the engine for the next.
+    fn retire(&mut self) -> bool {
+        let mut lifecycle = lock(&self.core.lifecycle);
+        self.core.no_driver(IDLE);
+        let engine = self.engine.take().expect("running");
+        if engine.has_mail() || self.core.shards_changed(self.known_shards) {
+            self.engine = Some(engine);
+            self.core.set_running();
+            self.core.retract_wake();
+            return false;
+        }
+        let Lifecycle { engine: slot, .. } = &mut *lifecycle;
+        *slot = Some(engine);
+        true
+    }
+
+    fn stop(mut self) {
+        let mut engine = self.engine.take().expect("running");
+        self.core.stop(&mut engine, &mut self.fired);
+        lock(&self.core.lifecycle).engine = Some(engine);
+        self.core.wake_all(&mut self.fired);
+    }
+}

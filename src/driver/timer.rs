@@ -1,0 +1,223 @@
+//! The owner's half of a timer: arms lazily, looks, moves, and lets go when dropped.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::{Context, Poll, RawWakerVTable, Waker};
+
+use super::core::{Core, Stopped};
+use super::handle::Handle;
+use super::local;
+use super::node::{Look, Moved, NEVER, Node};
+use super::shard::Shard;
+use crate::sync::atomic::{Ordering::SeqCst, fence};
+
+/// A timer of one owner, which polls it with the deadline that it keeps itself.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    core: Handle,
+    armed: Option<Armed>,
+    /// Whose waker the node has; meaningful while armed.
+    waker: WakerId,
+    /// The deadline was moved since the node was armed, so a firing may be of the old one.
+    moved: bool,
+    /// The deadline was in the future when it was set, so it is armed without another look.
+    ahead: bool,
+    /// It has completed.
+    done: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Armed {
+    node: NonNull<Node>,
+    /// Where the node goes back to. It lives as long as `core`.
+    shard: NonNull<Shard>,
+}
+
+// SAFETY: nodes and shards are `Sync`, live as long as `core`, and the pointers are used by `&mut
+// self` alone.
+unsafe impl Send for Timer {}
+// SAFETY: as above; `&self` reads plain fields.
+unsafe impl Sync for Timer {}
+
+/// What `Waker::will_wake` compares, kept beside the node so that comparing touches nothing shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WakerId(*const (), *const RawWakerVTable);
+
+impl WakerId {
+    const NONE: Self = Self(std::ptr::null(), std::ptr::null());
+
+    #[inline]
+    fn of(waker: &Waker) -> Self {
+        Self(waker.data(), waker.vtable())
+    }
+}
+
+impl Timer {
+    #[inline]
+    pub(crate) fn new(core: Handle) -> Self {
+        Self { core, armed: None, waker: WakerId::NONE, moved: false, ahead: false, done: false }
+    }
+
+    /// Says that the deadline of the first poll is in the future, as far as the creator knows: it is
+    /// armed without another look at the clock.
+    #[inline]
+    pub(crate) fn assume_ahead(&mut self) {
+        self.ahead = true;
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Whether it has completed, or its next poll would complete it.
+    pub(crate) fn is_elapsed(&self) -> bool {
+        // SAFETY: nodes live as long as the core.
+        let fired =
+            || self.armed.is_some_and(|at| unsafe { at.node.as_ref() }.look() == Look::Fired);
+        self.done || (!self.moved && fired() && !self.core.is_stopped())
+    }
+
+    /// Waits for `deadline`: looks and arms at the first call, and again if the deadline has moved
+    /// past a firing. Fused.
+    ///
+    /// # Errors
+    ///
+    /// The Timekeeper was shut down before the deadline.
+    #[inline]
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        deadline: u64,
+    ) -> Poll<Result<(), Stopped>> {
+        let Some(armed) = self.armed else {
+            return self.poll_unarmed(cx, deadline);
+        };
+        // SAFETY: nodes live as long as the core.
+        let node = unsafe { armed.node.as_ref() };
+        let id = WakerId::of(cx.waker());
+        let look = if id == self.waker {
+            node.look()
+        } else {
+            // User code, before anything changes.
+            let waker = cx.waker().clone();
+            self.waker = id;
+            // SAFETY: the node is this timer's, and armed.
+            unsafe { node.replace_waker(waker) }
+        };
+        match look {
+            Look::Pending => Poll::Pending,
+            Look::Fired => self.poll_fired(cx, deadline),
+        }
+    }
+
+    #[inline]
+    fn poll_unarmed(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
+        if self.done || (!self.ahead && self.core.clock.safe_now() >= deadline) {
+            self.done = true;
+            return Poll::Ready(Ok(()));
+        }
+        self.ahead = false;
+        match self.arm(cx.waker(), deadline) {
+            Ok(()) => Poll::Pending,
+            Err(stopped) => Poll::Ready(Err(stopped)),
+        }
+    }
+
+    fn poll_fired(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
+        self.release();
+        if self.moved || self.core.is_stopped() {
+            // It may have been the old deadline, or the end of the Timekeeper.
+            return self.poll_unarmed(cx, deadline);
+        }
+        self.done = true;
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn arm(&mut self, waker: &Waker, deadline: u64) -> Result<(), Stopped> {
+        let deadline = deadline.min(NEVER - 1);
+        self.waker = WakerId::of(waker);
+        self.moved = false;
+        // User code, before anything is taken.
+        let waker = waker.clone();
+        let core = &self.core;
+        self.armed = Some(core.with_shard(|shard| {
+            // SAFETY: `with_shard` makes us the owner; a shard knows one pool.
+            let node = unsafe { shard.acquire(&core.pool) };
+            // SAFETY: just acquired.
+            if unsafe { node.arm(deadline, waker) } {
+                push(core, shard, node);
+            }
+            Armed { node: NonNull::from(node), shard: NonNull::from(shard) }
+        }));
+        let woken = core.ensure_wake(deadline);
+        if woken.is_err() {
+            self.release();
+        }
+        woken
+    }
+
+    /// Moves the timer to another deadline, completed or not. An armed one: one store if it is later.
+    /// *O*(1) either way.
+    #[inline]
+    pub(crate) fn move_to(&mut self, deadline: u64) {
+        self.done = false;
+        self.ahead = false;
+        let Some(armed) = self.armed else { return };
+        let deadline = deadline.min(NEVER - 1);
+        // SAFETY: nodes live as long as the core.
+        let node = unsafe { armed.node.as_ref() };
+        self.moved = true;
+        match node.set_deadline(deadline) {
+            Moved::Later => {}
+            Moved::Earlier { push: tell } => {
+                if tell {
+                    self.core.with_shard(|shard| push(&self.core, shard, node));
+                }
+                // A Timekeeper that is stopped has fired the node, and the next poll says so.
+                let _ = self.core.ensure_wake(deadline);
+            }
+        }
+    }
+
+    /// Cancels, or takes note of the firing. *O*(1): one compare-and-swap, no lock, nobody woken.
+    /// Returns whether it was cancelled.
+    #[inline]
+    pub(crate) fn release(&mut self) -> bool {
+        let Some(Armed { node, shard }) = self.armed.take() else { return false };
+        // SAFETY: nodes and shards live as long as the core; the node is this timer's until here.
+        unsafe {
+            let node = node.as_ref();
+            let (waker, ours) = node.release();
+            if ours {
+                if local::owns(shard.as_ptr()) {
+                    shard.as_ref().give_back_here(node);
+                } else {
+                    shard.as_ref().give_back(node);
+                }
+            }
+            // The waker is dropped on return: user code, last of all.
+            waker.is_some()
+        }
+    }
+}
+
+/// Tells the driver of a node.
+fn push(core: &Arc<Core>, shard: &Shard, node: &Node) {
+    node.mark_queued();
+    let crowded = shard.inbox.push(node.index);
+    // Ordering: Dekker's protocol of `core`: pushed, then `next_wake` is read.
+    fence(SeqCst);
+    if crowded {
+        // Only a parked driver is called; an awake one comes anyway.
+        let _ = core.kick();
+    }
+}
+
+impl Drop for Timer {
+    #[inline]
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -1,0 +1,54 @@
+//! What can go wrong while waiting.
+
+use std::fmt;
+
+use crate::driver::Stopped;
+
+/// The time ran out before the future was ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed(());
+
+impl Elapsed {
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+}
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("deadline has elapsed")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for std::io::Error {
+    fn from(elapsed: Elapsed) -> Self {
+        Self::new(std::io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// The Timekeeper of a timer was shut down before the timer was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimekeeperStopped(());
+
+impl TimekeeperStopped {
+    pub(super) fn new(Stopped: Stopped) -> Self {
+        Self(())
+    }
+
+    /// For futures that have no way to return it.
+    #[cold]
+    #[track_caller]
+    pub(super) fn raise(self) -> ! {
+        panic!("{self}")
+    }
+}
+
+impl fmt::Display for TimekeeperStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the timekeeper of this timer was shut down before its deadline")
+    }
+}
+
+impl std::error::Error for TimekeeperStopped {}

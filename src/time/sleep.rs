@@ -1,0 +1,193 @@
+//! Waiting for a moment.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Instant;
+use super::error::TimekeeperStopped;
+use crate::driver::{self, Handle, Timer};
+use crate::wheel::coalesce;
+
+/// Waits until `duration` has passed.
+///
+/// Equal to [`sleep_until`]`(Instant::now() + duration)`, saturating: a duration that reaches beyond
+/// the end of time (584 years) never ends.
+///
+/// # Timing
+///
+/// Never completes early; how late depends on how fast the kernel wakes the driver and the executor
+/// wakes the task. Nothing is rounded to milliseconds. See [`Sleep`].
+///
+/// # Cancel safety
+///
+/// Dropping it cancels it; nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::time::{Duration, sleep};
+///
+/// # deadbeat::Manual::new().block_on(async {
+/// sleep(Duration::from_micros(100)).await;
+/// # });
+/// ```
+#[inline]
+pub fn sleep(duration: Duration) -> Sleep {
+    let core = driver::current();
+    let deadline = core.clock.now() + duration;
+    let mut sleep = Sleep::on(core, deadline);
+    // No second look at the clock to arm what was in the future a moment ago.
+    if duration > Duration::ZERO {
+        sleep.timer.assume_ahead();
+    }
+    sleep
+}
+
+/// Waits until `deadline`.
+///
+/// A deadline that has passed is ready at the first poll.
+///
+/// # Timing, cancel safety
+///
+/// As for [`sleep`].
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::time::{Duration, Instant, sleep_until};
+///
+/// # deadbeat::Manual::new().block_on(async {
+/// let deadline = Instant::now() + Duration::from_secs(1);
+/// sleep_until(deadline).await;
+/// assert_eq!(Instant::now(), deadline);
+/// # });
+/// ```
+#[inline]
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep::on(driver::current(), deadline)
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It binds the Timekeeper that is current when it is created, and arms nothing before its first
+/// poll. It is `Unpin`, `Send` and `Sync`, allocates nothing, and is 64 bytes.
+///
+/// # Timing
+///
+/// Never ready before the deadline as the Timekeeper's clock tells it, nor before CLOCK_MONOTONIC
+/// reaches it. After the deadline: the time that the kernel takes to wake the driver thread, and the
+/// executor to wake the task; with [`slack`](Self::with_slack), up to that much more.
+///
+/// # After completion
+///
+/// It is fused: polled again, it is ready again. [`reset`](Self::reset) starts it anew.
+///
+/// # Complexity
+///
+/// *O*(1) to create, arm, re-poll, reset and drop. Arming takes a node from the thread's free list;
+/// resetting to a later time is one store; dropping is one compare-and-swap. None of them takes a
+/// lock. At most one arming of many wakes the driver thread, with one system call: one that is earlier
+/// than everything that it waits for.
+///
+/// # Panics
+///
+/// When polled before the deadline after its Timekeeper was
+/// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Sleep {
+    deadline: Instant,
+    slack_ns: u64,
+    timer: Timer,
+}
+
+impl Sleep {
+    #[inline]
+    pub(crate) fn on(core: Handle, deadline: Instant) -> Self {
+        Self { deadline, slack_ns: 0, timer: Timer::new(core) }
+    }
+
+    /// When it is due.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether it has completed: a poll has returned ready, or would now.
+    pub fn is_elapsed(&self) -> bool {
+        self.timer.is_elapsed()
+    }
+
+    /// Lets it be up to `slack` late, so that it can share a wake-up with others.
+    ///
+    /// It is then due at the roundest moment in `[deadline, deadline + slack]`, where timers with
+    /// slack meet; keepalives, leases and idle timers should have some. Default: none. Takes effect
+    /// when the timer is next armed or reset.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::time::{Duration, Instant, sleep};
+    ///
+    /// # deadbeat::Manual::new().block_on(async {
+    /// let start = Instant::now();
+    /// sleep(Duration::from_secs(10)).with_slack(Duration::from_secs(1)).await;
+    /// let took = start.elapsed();
+    /// assert!((10..=11).contains(&took.as_secs()));
+    /// # });
+    /// ```
+    pub fn with_slack(mut self, slack: Duration) -> Self {
+        self.slack_ns = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Moves the deadline, before or after completion, armed or not.
+    ///
+    /// A task that waits for it is woken at the new deadline without another poll.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(1); to a later time, one store.
+    pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
+        self.get_mut().move_to(deadline);
+    }
+
+    #[inline]
+    pub(crate) fn move_to(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.timer.move_to(self.due());
+    }
+
+    /// When the timer is due, slack and all.
+    #[inline]
+    fn due(&self) -> u64 {
+        coalesce(self.deadline.as_nanos(), self.slack_ns)
+    }
+
+    /// Polls as [`Future::poll`] does, but returns an error where that panics.
+    ///
+    /// # Errors
+    ///
+    /// The Timekeeper was shut down before the deadline.
+    #[inline]
+    pub fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TimekeeperStopped>> {
+        let due = self.due();
+        self.timer.poll(cx, due).map_err(TimekeeperStopped::new)
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.try_poll(cx).map(|slept| {
+            if let Err(stopped) = slept {
+                stopped.raise();
+            }
+        })
+    }
+}
+
+const _: () = assert!(size_of::<Sleep>() <= 64);
