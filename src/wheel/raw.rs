@@ -83,6 +83,11 @@ impl List {
         self.head == NIL
     }
 
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
     /// A time that no entry of the list is before; `None` if there is none.
     #[inline]
     pub(crate) fn min(&self) -> Option<u64> {
@@ -136,6 +141,17 @@ impl List {
         }
         self.unlink(e, i);
         Some(i)
+    }
+
+    /// The entries, longest waiting first.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn iter<E: Entries>(&self, e: &E) -> impl Iterator<Item = u32> {
+        let mut next = self.head;
+        (0..self.len).map(move |_| {
+            let i = next;
+            next = e.links(i).1;
+            i
+        })
     }
 
     /// Checks links, length, names and `min`, and that all entries are within `first..=last`.
@@ -311,6 +327,19 @@ impl Raw {
         i
     }
 
+    /// Whether the entry that [`take`](Self::take) has just returned, though due at `when`, may have
+    /// to wait for another, which is due no later. Inserted again, it takes its turn behind it.
+    ///
+    /// This happens if a slot was being emptied, some of it has moved to lower levels, and then,
+    /// before the rest was taken, time went on. It needs to be asked only by a caller who promises
+    /// the order between such calls. *O*(1).
+    #[inline]
+    pub(crate) fn overtakes(&self, when: u64) -> bool {
+        // Slots that are not below the one that the entry was in start after it ends.
+        self.first()
+            .is_some_and(|(slot, _)| slot != self.open && self.lists[usize::from(slot)].min <= when)
+    }
+
     /// Whether [`take`](Self::take) would return an entry. *O*(1).
     #[inline]
     pub(crate) fn is_due(&self, now: u64) -> bool {
@@ -394,6 +423,7 @@ impl Raw {
     /// # Panics
     ///
     /// If `backlog` is not empty.
+    #[allow(dead_code, reason = "the driver's")]
     pub(crate) fn split_due(&mut self, backlog: &mut Backlog, now: u64) {
         assert!(backlog.is_empty(), "the backlog still holds {} entries", backlog.len());
         let now = now.max(self.cursor);
@@ -422,11 +452,12 @@ impl Raw {
     }
 
     /// Takes over list `slot` of another wheel.
+    #[allow(dead_code, reason = "the driver's")]
     fn adopt(&mut self, other: &mut Self, slot: u16) {
         let list = std::mem::replace(&mut other.lists[usize::from(slot)], List::EMPTY);
         self.lists[usize::from(slot)] = list;
-        self.len += list.len as usize;
-        other.len -= list.len as usize;
+        self.len += list.len();
+        other.len -= list.len();
         if slot < LATE {
             let (level, digit) = split(slot);
             self.levels |= 1 << level;
@@ -446,7 +477,7 @@ impl Raw {
     pub(crate) fn invariants<E: Entries>(&self, e: &E) {
         let mut len = 0;
         for (slot, list) in (0..).zip(self.lists.iter()) {
-            len += list.len as usize;
+            len += list.len();
             if slot >= LATE {
                 assert!(slot == self.late || list.is_empty(), "two late lists");
                 list.invariants(e, slot, 0, u64::MAX);
@@ -491,6 +522,7 @@ impl fmt::Debug for Raw {
 ///
 /// Nothing is inserted here that was not split off and is due, so all of its slots start by the time of the split, and all of
 /// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
+#[allow(dead_code, reason = "the driver's")]
 #[derive(Debug)]
 pub(crate) struct Backlog {
     raw: Raw,
@@ -557,10 +589,8 @@ impl Backlog {
     pub(crate) fn invariants<E: Entries>(&self, e: &E) {
         self.raw.invariants(e);
         for list in self.raw.lists.iter() {
-            let mut i = list.head;
-            for _ in 0..list.len {
+            for i in list.iter(e) {
                 assert!(self.holds(e, i), "entry {i} is in the backlog and doesn't know");
-                i = e.links(i).1;
             }
         }
     }
@@ -602,7 +632,6 @@ fn slot_of(cursor: u64, when: u64) -> u16 {
     debug_assert!(cursor < when);
     // A division by a constant, hence a multiplication and a shift.
     let level = (cursor ^ when).ilog2() / BITS;
-    #[expect(clippy::cast_possible_truncation, reason = "six bits")]
     let digit = (when >> (level * BITS) & DIGIT) as u32;
     join(level, digit)
 }

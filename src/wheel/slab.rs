@@ -17,6 +17,13 @@ pub struct Key {
     generation: NonZeroU32,
 }
 
+impl Key {
+    #[inline]
+    pub(super) fn index(self) -> u32 {
+        self.index
+    }
+}
+
 /// Entries by index. Vacant ones form a list, the last vacated first: it is likely to be in cache.
 pub(super) struct Slab<T> {
     nodes: Vec<Node<T>>,
@@ -180,6 +187,11 @@ impl<T> Entries for Slab<T> {
     fn set_slot(&mut self, i: u32, slot: u16) {
         self.nodes[i as usize].slot = slot;
     }
+}
+
+#[cfg(test)]
+pub(super) const fn node_size<T>() -> usize {
+    size_of::<Node<T>>()
 }
 
 #[inline]
