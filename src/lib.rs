@@ -1,5 +1,5 @@
 //! Timers and deadlines for Rust services.
 
 pub mod clock;
-pub mod wheel;
 mod sync;
+pub mod wheel;
