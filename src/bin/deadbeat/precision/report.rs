@@ -200,6 +200,7 @@ impl Csv {
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let mut file = BufWriter::new(file);
         writeln!(file, "system,load,round,deadline_us,lateness_ns")?;
+        file.flush()?;
         Ok(Self { file })
     }
 

@@ -3,8 +3,9 @@
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use std::ops::Range;
 
-/// An axis whose marks stand where they are told to; of plotters' own ranges, those that can be
-/// told can't be labelled.
+/// An axis whose marks stand where they are told to, and at whose ends stands what is beyond them.
+///
+/// Of plotters' own ranges, those that take marks can't be labelled.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     range: Range<f64>,
@@ -31,8 +32,8 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, (low, high): (i32, i32)) -> i32 {
         let share = (value - self.range.start) / (self.range.end - self.range.start);
-        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates; pixels are few")]
-        let offset = (f64::from(high - low) * share).round() as i32;
+        #[expect(clippy::cast_possible_truncation, reason = "within low and high")]
+        let offset = (f64::from(high - low) * share.clamp(0.0, 1.0)).round() as i32;
         low + offset
     }
 
@@ -107,6 +108,7 @@ mod tests {
         let axis = Axis::decades(1.0..3.0);
         assert_eq!([1.0, 2.0, 3.0].map(|power| axis.map(&power, (0, 100))), [0, 50, 100]);
         assert_eq!([1.0, 2.0, 3.0].map(|power| axis.map(&power, (100, 0))), [100, 50, 0]);
+        assert_eq!([0.9, 3.1].map(|power| axis.map(&power, (0, 100))), [0, 100]);
         assert_eq!(axis.marks, [1.0, 2.0, 3.0]);
     }
 }

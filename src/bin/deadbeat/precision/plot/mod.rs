@@ -94,6 +94,8 @@ type Points = Vec<(f64, f64)>;
 struct Line {
     name: &'static str,
     color: RGBColor,
+    /// What hardly a sample is below: where the axis may begin.
+    low: f64,
     /// By nines, ascending.
     quantiles: Points,
     /// By seconds.
@@ -108,17 +110,20 @@ impl<'a> Page<'a> {
             .filter(|of_load| of_load.iter().any(|series| !series.samples.is_empty()))
             .map(Row::of)
             .collect();
-        let lateness = |line: &Line| line.quantiles.clone();
-        let logs = rows.iter().flat_map(|row| &row.lines).flat_map(lateness).map(|(_, log)| log);
-        let (low, high) =
-            logs.fold((f64::MAX, f64::MIN), |(low, high), log| (low.min(log), high.max(log)));
+        let lines = || rows.iter().flat_map(|row| &row.lines);
+        let low = lines().map(|line| line.low).fold(f64::MAX, f64::min).floor();
+        let high = lines()
+            .flat_map(|line| line.quantiles.last())
+            .map(|&(_, worst)| worst)
+            .fold(f64::MIN, f64::max);
         // At least one decade, or there is no axis.
-        let low = low.floor();
-        Self { title, subtitle, rows, decades: low..high.ceil().max(low + 1.0) }
+        let decades = low..high.ceil().max(low + 1.0);
+        Self { title, subtitle, rows, decades }
     }
 
     fn size(&self) -> (u32, u32) {
-        (WIDTH, HEAD + ROW * u32::try_from(self.rows.len()).unwrap_or(u32::MAX / ROW / 2))
+        let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        (WIDTH, HEAD.saturating_add(ROW.saturating_mul(rows)))
     }
 
     fn draw<B>(&self, backend: B) -> Result<(), Box<dyn Error>>
@@ -179,7 +184,7 @@ impl<'a> Page<'a> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::LowerRight)
             .margin(10)
             .legend_area_size(28)
             .label_font(("sans-serif", 15))
@@ -202,7 +207,7 @@ impl<'a> Page<'a> {
             .margin(12)
             .margin_right(24)
             .caption(
-                format!("load {}: over time, ● worst and · median", row.load),
+                format!("load {}: over time, dark worst, light median", row.load),
                 ("sans-serif", 18),
             )
             .x_label_area_size(44)
@@ -218,7 +223,7 @@ impl<'a> Page<'a> {
             .axis_desc_style(("sans-serif", 15))
             .draw()?;
         for Line { color, medians, worst, .. } in &row.lines {
-            for (points, radius, opacity) in [(worst, 3, 0.9), (medians, 1, 0.5)] {
+            for (points, radius, opacity) in [(worst, 3, 1.0), (medians, 2, 0.45)] {
                 let style = color.mix(opacity).filled();
                 chart.draw_series(points.iter().map(|&at| Circle::new(at, radius, style)))?;
             }
@@ -251,6 +256,7 @@ impl Line {
         Some(Self {
             name: series.kind.name(),
             color: color(series.kind),
+            low: log_us(summary.quantile_us(0.01)),
             quantiles: quantiles(&summary),
             medians,
             worst,
@@ -290,7 +296,7 @@ fn over_time(series: &Series, seconds: f64) -> (Points, Points) {
     points.unzip()
 }
 
-/// The power of ten of a lateness; what is early, or earlier than 10 ns late, is drawn there.
+/// The power of ten of a lateness in µs; what is early is drawn as 10 ns late.
 fn log_us(lateness_us: f64) -> f64 {
     lateness_us.max(0.01).log10()
 }
