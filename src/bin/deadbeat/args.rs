@@ -2,7 +2,6 @@
 
 use crate::clock;
 use crate::precision::{self, Flavor, Kind, Load, Phase, Plan, PlotFile};
-use clap::builder::Styles;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use humantime::format_duration;
@@ -42,7 +41,7 @@ fn refuse(subcommand: &str, kind: ErrorKind, message: &str) -> ! {
 
 /// Timers and clocks, measured on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "deadbeat", version, styles = Styles::plain(), max_term_width = 100)]
+#[command(name = "deadbeat", version)]
 struct Cli {
     #[command(subcommand)]
     command: Subcommands,
@@ -53,7 +52,7 @@ enum Subcommands {
     /// Measures how late tasks run that asked to be woken at an instant
     ///
     /// Deadlines are fixed before each round, the systems take turns round by round, and every
-    /// sample counts. Without options: some 30 seconds, three tables, and a plot.
+    /// sample counts. Without options: under a minute, three tables, and a plot.
     Precision(PrecisionArgs),
     /// Shows which clock is read, how good it is, and what happened to it
     Clock(ClockArgs),
@@ -61,7 +60,6 @@ enum Subcommands {
 
 #[derive(Debug, Args)]
 struct PrecisionArgs {
-    /// What to measure, comma-separated: see the possible values; floor is kernel and kernel+wake
     #[arg(
         long, value_name = "LIST", value_delimiter = ',', default_value = Kind::DEFAULT,
         value_parser = systems, help = systems_help()
@@ -264,7 +262,10 @@ fn system_names() -> String {
 }
 
 fn systems_help() -> String {
-    format!("What to measure, of {}, which is both kernel and kernel+wake", system_names())
+    format!(
+        "What to measure, comma-separated: {}, which is both kernel and kernel+wake",
+        system_names()
+    )
 }
 
 fn tasks(text: &str) -> Result<usize, String> {
