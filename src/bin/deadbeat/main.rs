@@ -1,1 +1,28 @@
-fn main() {}
+//! The `deadbeat` command: what a machine's clocks and timers are worth, measured on it.
+//!
+//! Results go to standard output and nothing else does; what is said beside them goes to standard
+//! error. Exit status: 0 done, 1 failed, 2 a wrong argument, 130 interrupted.
+
+mod args;
+mod clock;
+mod interrupt;
+mod precision;
+
+use args::Command;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let command = args::parse();
+    let outcome = interrupt::install().map_err(Into::into).and_then(|()| match command {
+        Command::Precision(settings) => precision::run(*settings),
+        Command::Clock(settings) => clock::run(&settings),
+    });
+    match outcome {
+        Ok(()) if interrupt::raised() => ExitCode::from(interrupt::EXIT_STATUS),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

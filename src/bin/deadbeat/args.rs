@@ -1,0 +1,363 @@
+//! The command line. A wrong value is refused by name, with what is allowed, and exit status 2.
+
+use crate::clock;
+use crate::precision::{self, Flavor, Kind, Load, Phase, Plan, PlotFile};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use humantime::format_duration;
+use std::fs::File;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What the command was asked to do.
+pub(crate) enum Command {
+    /// `deadbeat precision`
+    Precision(Box<precision::Settings>),
+    /// `deadbeat clock`
+    Clock(clock::Settings),
+}
+
+/// Reads the command line; on a wrong one says so and ends the process with status 2.
+pub(crate) fn parse() -> Command {
+    match Cli::parse().command {
+        Subcommands::Precision(args) => match args.resolve() {
+            Ok(settings) => Command::Precision(Box::new(settings)),
+            Err(message) => refuse("precision", ErrorKind::InvalidValue, &message),
+        },
+        Subcommands::Clock(args) => Command::Clock(clock::Settings {
+            watch: args.watch.then_some(args.interval),
+            json: args.json,
+        }),
+    }
+}
+
+fn refuse(subcommand: &str, kind: ErrorKind, message: &str) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let command = command.find_subcommand_mut(subcommand).expect("it was just parsed");
+    command.error(kind, message).exit()
+}
+
+/// Timers and clocks, measured on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "deadbeat", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Measures how late tasks run that asked to be woken at an instant
+    ///
+    /// Deadlines are fixed before each round, the systems take turns round by round, and every
+    /// sample counts. Without options: under a minute, three tables, and a plot.
+    Precision(PrecisionArgs),
+    /// Shows which clock is read, how good it is, and what happened to it
+    Clock(ClockArgs),
+}
+
+#[derive(Debug, Args)]
+struct PrecisionArgs {
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', default_value = Kind::DEFAULT,
+        value_parser = systems, help = systems_help()
+    )]
+    systems: Vec<Selection>,
+
+    /// How many tasks wait in a round
+    #[arg(long, value_name = "N", default_value = "500", value_parser = tasks)]
+    tasks: usize,
+
+    /// How far ahead deadlines lie: 1us to 1h
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = timeout)]
+    timeout: Duration,
+
+    /// How many rounds each system gets, under each load
+    #[arg(long, value_name = "N", default_value = "20", value_parser = rounds)]
+    rounds: u32,
+
+    /// How the deadlines of a round lie to each other
+    #[arg(long, value_enum, default_value = "staggered")]
+    phase: Phase,
+
+    /// Which runtime the tasks run on
+    #[arg(long, value_enum, default_value = "multi")]
+    runtime: Flavor,
+
+    /// What else goes on, one table each: idle, cpu=N busy threads, tasks=N busy tasks on the
+    /// runtime, churn=RATE timeouts armed and cancelled a second [default: idle, cpu=<cores> and
+    /// churn=100k]
+    #[arg(long = "load", value_name = "LOAD", value_parser = str::parse::<Load>)]
+    loads: Vec<Load>,
+
+    /// How late a timer may be, where a system can be told: 0s to 1s
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = slack)]
+    slack: Duration,
+
+    /// What the deadlines are drawn from
+    #[arg(long, value_name = "N", default_value = "1", value_parser = seed)]
+    seed: u64,
+
+    /// Write JSON to standard output, instead of tables
+    #[arg(long)]
+    json: bool,
+
+    /// Write every sample to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Draw to this file, .svg or .png, or none
+    #[arg(
+        long, value_name = "FILE", default_value = "deadbeat-precision.svg", value_parser = plot
+    )]
+    plot: Plot,
+}
+
+#[derive(Debug, Args)]
+struct ClockArgs {
+    /// Show it again and again, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+
+    /// Write JSON, an object a line
+    #[arg(long)]
+    json: bool,
+
+    /// How often to show it: 10ms to 1day
+    #[arg(
+        long, value_name = "DURATION", default_value = "1s", requires = "watch",
+        value_parser = interval
+    )]
+    interval: Duration,
+}
+
+/// A name in `--systems`.
+#[derive(Clone, Copy, Debug)]
+enum Selection {
+    One(Kind),
+    Floor,
+}
+
+/// A value of `--plot`.
+#[derive(Clone, Debug)]
+enum Plot {
+    None,
+    File(PlotFile),
+}
+
+/// More samples than this are more than a plot or a percentile needs, and more than memory has.
+const MAX_SAMPLES: u64 = 50_000_000;
+
+impl PrecisionArgs {
+    fn resolve(self) -> Result<precision::Settings, String> {
+        let mut kinds = Vec::new();
+        for selection in &self.systems {
+            let selected = match selection {
+                Selection::One(kind) => std::slice::from_ref(kind),
+                Selection::Floor => &[Kind::Kernel, Kind::KernelWake],
+            };
+            for &kind in selected {
+                if !kind.runs_on(self.runtime) {
+                    return Err(format!(
+                        "invalid value '{}' for '--systems <LIST>': not with '--runtime {}', \
+                         allowed: --runtime multi",
+                        kind.name(),
+                        self.runtime.name()
+                    ));
+                }
+                if !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+            }
+        }
+        let mut loads = Vec::new();
+        for load in self.loads {
+            if !loads.contains(&load) {
+                loads.push(load);
+            }
+        }
+        if loads.is_empty() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            loads = vec![Load::Idle, Load::Cpu(cores as u64), Load::Churn(100_000)];
+        }
+        let runs = (loads.len() * kinds.len()) as u64;
+        let samples = (self.tasks as u64).saturating_mul(self.rounds.into()).saturating_mul(runs);
+        if samples > MAX_SAMPLES {
+            return Err(format!(
+                "invalid value '{}' for '--rounds <N>': {samples} samples with '--tasks {}' and \
+                 {runs} runs, allowed: {MAX_SAMPLES} in all",
+                self.rounds, self.tasks
+            ));
+        }
+        let plot = match self.plot {
+            Plot::None => None,
+            Plot::File(plot) => {
+                let path = plot.path().display().to_string();
+                check_directory(plot.path()).map_err(|error| {
+                    format!("invalid value '{path}' for '--plot <FILE>': {error}")
+                })?;
+                Some(plot)
+            }
+        };
+        let csv = self
+            .csv
+            .map(|path| {
+                File::create(&path).map_err(|error| {
+                    format!(
+                        "invalid value '{}' for '--csv <FILE>': {error}, allowed: a file that \
+                         can be written",
+                        path.display()
+                    )
+                })
+            })
+            .transpose()?;
+        Ok(precision::Settings {
+            kinds,
+            plan: Plan {
+                tasks: self.tasks,
+                timeout: self.timeout,
+                phase: self.phase,
+                seed: self.seed,
+            },
+            rounds: self.rounds,
+            flavor: self.runtime,
+            loads,
+            slack: self.slack,
+            json: self.json,
+            csv,
+            plot,
+        })
+    }
+}
+
+/// Found out before the measurement, rather than after it.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if directory.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    Err(format!("allowed: a file in a directory that exists, and '{}' isn't", path.display()))
+}
+
+fn systems(text: &str) -> Result<Selection, String> {
+    if text == Kind::FLOOR {
+        return Ok(Selection::Floor);
+    }
+    Kind::ALL
+        .iter()
+        .find(|kind| kind.name() == text)
+        .map(|&kind| Selection::One(kind))
+        .ok_or_else(|| format!("allowed: {}", system_names()))
+}
+
+fn system_names() -> String {
+    let mut names: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+    names.push(Kind::FLOOR);
+    names.join(", ")
+}
+
+fn systems_help() -> String {
+    format!(
+        "What to measure, comma-separated: {}, which is both kernel and kernel+wake",
+        system_names()
+    )
+}
+
+fn tasks(text: &str) -> Result<usize, String> {
+    let tasks = number(text, 1..=100_000)?;
+    usize::try_from(tasks).map_err(|error| error.to_string())
+}
+
+fn rounds(text: &str) -> Result<u32, String> {
+    let rounds = number(text, 1..=1_000_000)?;
+    u32::try_from(rounds).map_err(|error| error.to_string())
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    number(text, 0..=u64::MAX)
+}
+
+fn number(text: &str, allowed: RangeInclusive<u64>) -> Result<u64, String> {
+    text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
+        format!("allowed: whole numbers from {} to {}", allowed.start(), allowed.end())
+    })
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_micros(1)..=Duration::from_secs(3600))
+}
+
+fn slack(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::ZERO..=Duration::from_secs(1))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(10)..=Duration::from_secs(86_400))
+}
+
+fn duration(text: &str, allowed: RangeInclusive<Duration>) -> Result<Duration, String> {
+    humantime::parse_duration(text).ok().filter(|value| allowed.contains(value)).ok_or_else(|| {
+        format!(
+            "allowed: {} to {}, written like 50ms",
+            format_duration(*allowed.start()),
+            format_duration(*allowed.end())
+        )
+    })
+}
+
+fn plot(text: &str) -> Result<Plot, String> {
+    if text == "none" {
+        return Ok(Plot::None);
+    }
+    PlotFile::new(text.into())
+        .map(Plot::File)
+        .ok_or_else(|| "allowed: a name that ends in .svg or .png, or none".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<precision::Settings, String> {
+        let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
+        match cli.command {
+            Subcommands::Precision(args) => args.resolve(),
+            Subcommands::Clock(_) => Err("the other subcommand".into()),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_options_three_loads_are_measured_and_plotted() {
+        let settings = parse("deadbeat precision").expect("no option is required");
+        assert!(settings.kinds.contains(&Kind::Tokio));
+        assert!(settings.kinds.ends_with(&[Kind::Kernel, Kind::KernelWake]));
+        assert_eq!(settings.loads.len(), 3);
+        assert!(settings.plot.is_some() && settings.csv.is_none() && !settings.json);
+    }
+
+    #[test]
+    fn what_is_named_twice_is_measured_once() {
+        let settings =
+            parse("deadbeat precision --systems kernel,floor,kernel --load idle --load idle")
+                .expect("repetition is harmless");
+        assert_eq!(settings.kinds, [Kind::Kernel, Kind::KernelWake]);
+        assert_eq!(settings.loads, [Load::Idle]);
+    }
+
+    #[test]
+    fn more_samples_than_fit_are_refused() {
+        let error = parse("deadbeat precision --tasks 100000 --rounds 1000000")
+            .expect_err("a tenth of a terabyte");
+        assert!(error.contains("--rounds") && error.contains("50000000"), "{error}");
+    }
+}

@@ -1,0 +1,223 @@
+//! What the measurement asks of the operating system: the time, a bare sleep, what a thread cost.
+//!
+//! One clock times every system: `std::time::Instant`, which is CLOCK_MONOTONIC on Linux. The
+//! library's own clock would be a judge in its own cause.
+
+use std::time::{Duration, Instant};
+
+/// The time, on the clock that all systems are measured with.
+#[expect(clippy::disallowed_methods, reason = "the judge's clock is not the library's")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Names a thread to the kernel.
+pub(crate) type ThreadId = u32;
+
+/// What threads have used since they started.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// How often a thread came back from a wait: its voluntary context switches.
+    pub(crate) wakeups: u64,
+    /// Time on a CPU.
+    pub(crate) cpu: Duration,
+}
+
+impl Usage {
+    /// What was used between `earlier` and this.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            wakeups: self.wakeups.saturating_sub(earlier.wakeups),
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.wakeups += other.wakeups;
+        self.cpu += other.cpu;
+    }
+}
+
+/// What `threads` have used together; `None` where the kernel doesn't tell, or one has ended.
+pub(crate) fn usage(threads: &[ThreadId]) -> Option<Usage> {
+    let mut total = Usage::default();
+    for &thread in threads {
+        total += imp::usage(thread)?;
+    }
+    Some(total)
+}
+
+pub(crate) use imp::{FLOOR_NOTE, Sleeper, current_thread, thread_named};
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use super::{ThreadId, Usage, now};
+    use rustix::thread::ClockId;
+    use rustix::time::Timespec;
+    use std::fs;
+    use std::num::NonZeroU64;
+    use std::time::{Duration, Instant};
+
+    /// What to know about the floor on this platform.
+    pub(crate) const FLOOR_NOTE: Option<&str> = None;
+
+    /// Sleeps to absolute times with `clock_nanosleep` and a timer slack of 1 ns.
+    #[derive(Debug)]
+    pub(crate) struct Sleeper {
+        /// The same moment on both clocks, `monotonic` not before `instant`.
+        instant: Instant,
+        monotonic: Duration,
+    }
+
+    impl Sleeper {
+        /// Sets the calling thread's timer slack; the thread is to do nothing else but sleep.
+        pub(crate) fn on_this_thread() -> Self {
+            // Refused only where a sandbox filters `prctl`: the floor is then higher by the slack,
+            // which the report of the box shows.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+            let (_, instant, monotonic) = (0..32)
+                .map(|_| {
+                    let before = now();
+                    let monotonic = monotonic();
+                    (before.elapsed(), before, monotonic)
+                })
+                .min()
+                .expect("the range is not empty");
+            // `monotonic` was read after `instant`: what is computed from the pair errs towards
+            // late, by the width of the narrowest bracket, and never towards early.
+            Self { instant, monotonic }
+        }
+
+        /// Sleeps until `deadline`, by one absolute sleep unless a signal interrupts it.
+        pub(crate) fn sleep_until(&self, deadline: Instant) {
+            let due = self.monotonic + deadline.saturating_duration_since(self.instant);
+            let request = Timespec {
+                tv_sec: due.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: due.subsec_nanos().into(),
+            };
+            while rustix::thread::clock_nanosleep_absolute(ClockId::Monotonic, &request)
+                == Err(rustix::io::Errno::INTR)
+            {}
+        }
+    }
+
+    fn monotonic() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::new(
+            time.tv_sec.try_into().expect("CLOCK_MONOTONIC is not negative"),
+            time.tv_nsec.try_into().expect("less than a second"),
+        )
+    }
+
+    /// The calling thread.
+    pub(crate) fn current_thread() -> Option<ThreadId> {
+        rustix::thread::gettid().as_raw_nonzero().get().try_into().ok()
+    }
+
+    /// The first thread of this process with that name, of which the kernel keeps 15 bytes.
+    pub(crate) fn thread_named(name: &str) -> Option<ThreadId> {
+        fs::read_dir("/proc/self/task").ok()?.flatten().find_map(|task| {
+            let comm = fs::read_to_string(task.path().join("comm")).ok()?;
+            (comm.trim_end() == &name[..name.len().min(15)])
+                .then(|| task.file_name().to_str()?.parse().ok())?
+        })
+    }
+
+    pub(super) fn usage(thread: ThreadId) -> Option<Usage> {
+        let task = format!("/proc/self/task/{thread}");
+        let status = fs::read_to_string(format!("{task}/status")).ok()?;
+        let wakeups = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?
+            .trim()
+            .parse()
+            .ok()?;
+        // The first of its three fields is the time on a CPU, in ns.
+        let schedstat = fs::read_to_string(format!("{task}/schedstat")).ok()?;
+        let cpu_ns = schedstat.split_whitespace().next()?.parse().ok()?;
+        Some(Usage { wakeups, cpu: Duration::from_nanos(cpu_ns) })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use super::{ThreadId, Usage, now};
+    use std::time::Instant;
+
+    /// What to know about the floor on this platform.
+    pub(crate) const FLOOR_NOTE: Option<&str> = Some(
+        "the floors sleep by std::thread::sleep here: an absolute sleep is used on Linux only",
+    );
+
+    /// Sleeps with what `std` has.
+    #[derive(Debug)]
+    pub(crate) struct Sleeper;
+
+    impl Sleeper {
+        /// A sleeper for the calling thread.
+        pub(crate) fn on_this_thread() -> Self {
+            Self
+        }
+
+        /// Sleeps until `deadline`.
+        #[expect(clippy::disallowed_methods, reason = "the floor is a bare sleep")]
+        pub(crate) fn sleep_until(&self, deadline: Instant) {
+            std::thread::sleep(deadline.saturating_duration_since(now()));
+        }
+    }
+
+    /// The calling thread: not known here.
+    pub(crate) fn current_thread() -> Option<ThreadId> {
+        None
+    }
+
+    /// Threads can't be found by name here.
+    pub(crate) fn thread_named(_: &str) -> Option<ThreadId> {
+        None
+    }
+
+    pub(super) fn usage(_: ThreadId) -> Option<Usage> {
+        None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleeper_wakes_no_earlier_than_asked() {
+        let sleeper = Sleeper::on_this_thread();
+        for wait_us in [0, 1, 50, 500] {
+            let deadline = now() + Duration::from_micros(wait_us);
+            sleeper.sleep_until(deadline);
+            assert!(now() >= deadline, "woke early from a sleep of {wait_us} µs");
+        }
+    }
+
+    #[test]
+    fn the_kernel_counts_the_wakes_of_a_thread() {
+        let thread = current_thread().expect("Linux has thread ids");
+        let before = usage(&[thread]).expect("/proc is mounted");
+        let sleeper = Sleeper::on_this_thread();
+        for _ in 0..5 {
+            sleeper.sleep_until(now() + Duration::from_micros(200));
+        }
+        let used = usage(&[thread]).expect("/proc is mounted").since(before);
+        assert!(used.wakeups >= 5, "{used:?}");
+    }
+
+    #[test]
+    fn a_thread_is_found_by_its_name() {
+        let (found, other) = std::thread::Builder::new()
+            .name("a-name-longer-than-15".into())
+            .spawn(|| (thread_named("a-name-longer-than-15"), current_thread()))
+            .expect("threads can be started")
+            .join()
+            .expect("it does not panic");
+        assert_eq!(found, other);
+        assert_eq!(thread_named("no such thread"), None);
+    }
+}
