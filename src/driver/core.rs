@@ -18,9 +18,10 @@ use crossbeam_utils::CachePadded;
 use super::engine::Engine;
 use super::local;
 use super::node::NEVER;
-use super::park::Parker;
+use super::park::{PARKED, Parker};
 use super::pool::Pool;
 use super::shard::Shard;
+use super::spin::Spin;
 use super::stats::Counters;
 use crate::clock::Clock;
 use crate::sync::atomic::{
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub(super) handles: AtomicUsize,
     pub(super) counters: Counters,
     pub(super) options: Options,
+    /// What timers with spin have learned; `None`: none have.
+    pub(super) spin: Option<Spin>,
     pub(super) parker: Parker,
 }
 
@@ -112,6 +115,7 @@ impl Core {
             stop_requested: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
             counters: Counters::default(),
+            spin: options.spin.then(Spin::new),
             options,
             parker: Parker::new(),
         })
@@ -209,7 +213,7 @@ impl Core {
     /// Says until when the driver is going to sleep. False if it must look again first.
     pub(super) fn publish_wake(&self, next: u64, engine: &Engine, known_shards: usize) -> bool {
         // Ordering: published by the fence.
-        self.wake.parked.store(1, Relaxed);
+        self.wake.parked.store(PARKED, Relaxed);
         self.wake.next.store(next, Relaxed);
         // Ordering: the driver's half of the protocol (module doc).
         fence(SeqCst);

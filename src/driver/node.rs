@@ -201,6 +201,13 @@ impl Node {
         Moved::Earlier { push: self.needs_push(deadline) }
     }
 
+    /// What the owner armed it for.
+    #[inline]
+    pub(crate) fn deadline(&self) -> u64 {
+        // Ordering: the owner alone writes it.
+        self.deadline.load(Relaxed)
+    }
+
     /// Looks whether the timer has fired.
     #[inline]
     pub(crate) fn look(&self) -> Look {

@@ -9,8 +9,6 @@ use crate::sync::atomic::AtomicU32;
 
 /// The word's value while the driver sleeps: who clears it must call [`Parker::unpark`].
 pub(super) const PARKED: u32 = 1;
-/// Its value while the driver spins towards its deadline: clearing it is enough.
-pub(super) const SPINNING: u32 = 2;
 
 /// When to get up.
 #[derive(Clone, Copy, Debug)]

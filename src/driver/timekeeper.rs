@@ -255,12 +255,15 @@ impl Builder {
         self
     }
 
-    /// Sleep a little short of each deadline and spin the rest, so that timers fire within a
-    /// microsecond or so instead of the tens that a wake-up costs. Default: off.
+    /// Have timers woken a little before their deadlines, and spin the rest in their polls: a task
+    /// then goes on within a microsecond or so of its deadline, instead of after the tens of
+    /// microseconds that two wake-ups take. Default: off.
     ///
-    /// How short is learned from the observed wake latency (its 99th percentile, at most 100 µs).
-    /// This burns up to that much of one processor before each wake, so it wants a processor to
-    /// spare; where the thread is preempted while it spins, it backs off.
+    /// How much before is learned from the observed latency (its 99th percentile, at most 150 µs).
+    /// While a poll spins, its executor's thread does nothing else; a wait that is shorter than that
+    /// is spun in its first poll. So this is for threads that have a processor to themselves and
+    /// little else to do. When polls come much later than they should, because the processors are
+    /// busy, spinning pauses. Callbacks never spin.
     pub fn spin(mut self, on: bool) -> Self {
         self.options.spin = on;
         self

@@ -118,20 +118,46 @@ impl Timer {
             return Poll::Ready(Ok(()));
         }
         self.ahead = false;
-        match self.arm(cx.waker(), deadline) {
+        let mut due = deadline;
+        if let Some(spin) = &self.core.spin {
+            due = deadline.saturating_sub(spin.lead_ns());
+            if due <= self.core.clock.now().as_nanos() {
+                self.spin_until(deadline);
+                return Poll::Ready(Ok(()));
+            }
+        }
+        match self.arm(cx.waker(), due) {
             Ok(()) => Poll::Pending,
             Err(stopped) => Poll::Ready(Err(stopped)),
         }
     }
 
     fn poll_fired(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
+        // SAFETY: nodes live as long as the core.
+        let due = self.armed.map_or(0, |armed| unsafe { armed.node.as_ref() }.deadline());
         self.release();
-        if self.moved || self.core.is_stopped() {
-            // It may have been the old deadline, or the end of the Timekeeper.
+        if due < deadline
+            && !self.moved
+            && let Some(spin) = &self.core.spin
+        {
+            let late = self.core.clock.now().as_nanos().saturating_sub(due);
+            spin.polled(deadline - due, late);
+        }
+        if self.moved || due < deadline || self.core.is_stopped() {
+            // It may have been the old deadline, or ahead of it to spin, or the end of the Timekeeper.
             return self.poll_unarmed(cx, deadline);
         }
         self.done = true;
         Poll::Ready(Ok(()))
+    }
+
+    /// Spins up to the deadline, which is less than a lead away.
+    #[cold]
+    fn spin_until(&mut self, deadline: u64) {
+        while self.core.clock.safe_now() < deadline {
+            std::hint::spin_loop();
+        }
+        self.done = true;
     }
 
     #[inline]
