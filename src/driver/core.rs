@@ -277,6 +277,25 @@ impl Core {
         self.phase.load(Acquire)
     }
 
+    /// The version of the list of shards.
+    #[cfg(test)]
+    pub(super) fn shards_seen(&self) -> usize {
+        self.shards_version.load(Acquire)
+    }
+
+    /// Whether [`ensure_wake`](Self::ensure_wake) would start a driver thread.
+    #[cfg(all(test, deadbeat_loom))]
+    pub(super) fn must_start(&self, deadline: u64) -> bool {
+        deadline < self.wake.next.load(Relaxed)
+            && self.wake.parked.swap(0, AcqRel) == 0
+            && self.phase.load(Acquire) == IDLE
+    }
+
+    #[cfg(all(test, deadbeat_loom))]
+    pub(super) fn is_parked(&self) -> bool {
+        self.wake.parked.load(Acquire) != 0
+    }
+
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
         self.phase() == STOPPED

@@ -10,6 +10,8 @@ mod handle;
 mod inbox;
 mod local;
 mod manual;
+#[cfg(all(test, deadbeat_loom))]
+mod models;
 mod node;
 mod park;
 mod pool;
