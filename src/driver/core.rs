@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence,
 };
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, lock, thread};
 
 /// One Timekeeper's shared state.
 pub(crate) struct Core {
@@ -87,7 +87,7 @@ pub(super) const STOPPED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     pub(super) engine: Option<Box<Engine>>,
-    pub(super) thread: Option<std::thread::JoinHandle<()>>,
+    pub(super) thread: Option<thread::JoinHandle<()>>,
 }
 
 /// The Timekeeper was shut down.

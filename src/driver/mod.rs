@@ -16,6 +16,8 @@ mod node;
 mod park;
 mod pool;
 mod shard;
+#[cfg(all(test, deadbeat_shuttle))]
+mod shuttled;
 mod spin;
 mod stats;
 mod sys;

@@ -9,7 +9,7 @@ use super::node::NEVER;
 use super::park::Until;
 use super::sys;
 use crate::sync::atomic::Ordering::Acquire;
-use crate::sync::lock;
+use crate::sync::{lock, thread};
 
 impl Core {
     /// Starts the driver thread if there is none.
@@ -36,10 +36,12 @@ impl Core {
         let spawned = sys::with_signals_blocked(|| {
             // The counter's self-test and first baseline take milliseconds; the first timers, on the
             // OS clock, need not wait for them. Without this thread they stay on that clock.
-            let _ = std::thread::Builder::new()
-                .name(format!("{name}-clock"))
-                .spawn(move || clock.warm_up());
-            std::thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
+            if !clock.is_manual() {
+                let _ = thread::Builder::new()
+                    .name(format!("{name}-clock"))
+                    .spawn(move || clock.warm_up());
+            }
+            thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
         });
         match spawned {
             Ok(thread) => lifecycle.thread = Some(thread),

@@ -17,7 +17,7 @@ use super::node::NEVER;
 use super::stats::Stats;
 use crate::clock::{Clock, Instant};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use crate::sync::lock;
+use crate::sync::{lock, thread};
 use crate::time::Sleep;
 
 /// A clock, a wheel and the thread that drives it.
@@ -195,7 +195,7 @@ impl Timekeeper {
             }
         };
         if let Some(thread) = thread
-            && thread.thread().id() != std::thread::current().id()
+            && thread.thread().id() != thread::current().id()
         {
             // The driver catches what its wakers throw; it has no panic of its own to pass on.
             let _ = thread.join();
