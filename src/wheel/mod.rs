@@ -47,6 +47,8 @@
 //!
 //! How it works, and why so, is in `docs/wheel.md`.
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod raw;
 mod slab;
 
@@ -84,7 +86,7 @@ pub struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// Creates an empty wheel whose [`now`](Self::now) is `start_ns`. Allocates about 11 KiB.
+    /// Creates an empty wheel whose [`now`](Self::now) is `start_ns`. Allocates about 17 KiB.
     ///
     /// Any start is correct, zero included; one near the present saves the first timers a few moves
     /// from level to level.

@@ -14,7 +14,7 @@
 //! Level 0 is exact: a slot there is one nanosecond. So there is no tick, nothing to round, and no
 //! special case for an entry that shares a tick with `now` but isn't due yet: such an entry is on a
 //! level whose slot starts by `now`, goes to a lower one, and on the lowest the question can't
-//! arise. The two levels below a microsecond cost 2 KiB a wheel and nothing an operation, since
+//! arise. The two levels below 4 µs cost 3 KiB a wheel and nothing an operation, since
 //! an entry visits them only if somebody asks while `now` is that close to it.
 //!
 //! # Invariants
