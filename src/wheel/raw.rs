@@ -233,7 +233,7 @@ impl Raw {
         self.len == 0
     }
 
-    /// Up to where the wheel has been emptied: not after the latest `now` that it has been given.
+    /// A lower bound of now: not after the latest time that the wheel has been given.
     #[inline]
     pub(crate) fn cursor(&self) -> u64 {
         self.cursor
@@ -417,6 +417,9 @@ impl Raw {
     /// For storms: the caller then serves the backlog and this wheel by turns, each in its own
     /// order, so that what is overdue doesn't hold up what is only now due. *O*(occupied slots):
     /// entries are not touched, however many there are.
+    ///
+    /// As long as the backlog isn't empty there is work to do, whatever
+    /// [`next_expiration`](Self::next_expiration) says, which is about the wheel alone.
     ///
     /// A backlog belongs to one wheel. What is taken from it before it is due goes back to the
     /// wheel; and before an entry is removed, [`Backlog::holds`] tells from where.
