@@ -202,6 +202,8 @@ pub(crate) struct Raw {
     occupied: [u64; LEVELS],
     /// The slot that contains the cursor, while it is being emptied; else `NO_SLOT`.
     open: u16,
+    /// The open slot is being spread over the lower levels, due or not.
+    sorting: bool,
     /// The name of the late list: one of the two after the last slot, so that a wheel and its
     /// backlog never use the same.
     late: u16,
@@ -217,6 +219,7 @@ impl Raw {
             levels: 0,
             occupied: [0; LEVELS],
             open: NO_SLOT,
+            sorting: false,
             late: LATE,
             lists: Box::new([List::EMPTY; LISTS]),
         }
@@ -322,26 +325,64 @@ impl Raw {
             // A late entry need not be due at such a time, and inserting it again would not help.
             return None;
         }
-        let slot = if !self.lists[usize::from(self.late)].is_empty() {
-            self.late
-        } else if self.open != NO_SLOT {
-            self.open
-        } else {
-            match self.first() {
-                Some((slot, times)) if *times.start() <= now => {
-                    self.cursor = now.min(*times.end());
-                    self.open = slot;
-                    slot
-                }
-                _ => {
-                    self.cursor = now;
-                    return None;
-                }
-            }
-        };
+        let slot = self.next_slot(now, usize::MAX)?;
         let i = self.lists[usize::from(slot)].pop_front(e);
         self.unlinked(slot);
         i
+    }
+
+    /// As [`take`](Self::take), for a caller who fires in batches, sorts each, and wants their order
+    /// to hold across batches, too: says with each entry whether it is *ripe*. One that is due and
+    /// not ripe goes back by [`insert`](Self::insert), as if it were not due: the cascade sorts it.
+    ///
+    /// `room` is how many more entries the batch takes, this one included. What is in a slot that
+    /// the batch takes whole is ripe; in a larger one, what has the time of the slot's earliest is, and
+    /// what is a nanosecond from it. *O*(1).
+    #[inline]
+    pub(crate) fn take_sorted<E: Entries>(
+        &mut self,
+        e: &mut E,
+        now: u64,
+        room: usize,
+    ) -> Option<(u32, bool)> {
+        if now < self.cursor {
+            return None;
+        }
+        let slot = self.next_slot(now, room)?;
+        let list = &mut self.lists[usize::from(slot)];
+        let earliest = list.min;
+        let i = list.pop_front(e)?;
+        self.unlinked(slot);
+        let ripe = !self.sorting || slot < SLOTS || slot >= LATE || {
+            let when = e.when(i);
+            // Lower slots hold what was earlier in this list.
+            when == earliest && !self.overtakes(when)
+        };
+        Some((i, ripe))
+    }
+
+    /// The list to take from next. Opens a slot if none is: one with more than `room` entries at its
+    /// start, so that even what is due in it goes to lower levels when inserted again.
+    #[inline]
+    fn next_slot(&mut self, now: u64, room: usize) -> Option<u16> {
+        if !self.lists[usize::from(self.late)].is_empty() {
+            return Some(self.late);
+        }
+        if self.open != NO_SLOT {
+            return Some(self.open);
+        }
+        match self.first() {
+            Some((slot, times)) if *times.start() <= now => {
+                self.sorting = self.lists[usize::from(slot)].len() > room;
+                self.cursor = if self.sorting { *times.start() } else { now.min(*times.end()) };
+                self.open = slot;
+                Some(slot)
+            }
+            _ => {
+                self.cursor = now;
+                None
+            }
+        }
     }
 
     /// Whether the entry that [`take`](Self::take) has just returned, though due at `when`, may have
@@ -412,22 +453,6 @@ impl Raw {
         Some((slot, bounds(self.cursor, slot)))
     }
 
-    /// Whether an entry that [`take`](Self::take) has just returned comes before all that is left,
-    /// up to `room` entries that are taken next and sorted with it by the caller.
-    ///
-    /// If not, a caller to whom order matters inserts it again, due or not: the cascade is what
-    /// sorts. *O*(1).
-    #[inline]
-    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
-        if self.open != NO_SLOT {
-            let rest = &self.lists[usize::from(self.open)];
-            if rest.len as usize > room && when > rest.min {
-                return false;
-            }
-        }
-        self.first().is_none_or(|(slot, start)| slot == self.open || start > when)
-    }
-
     /// Moves everything in slots that start by `now` to `backlog`, and the cursor to `now`.
     ///
     /// For storms: the caller then serves the backlog and this wheel by turns, each in its own
@@ -443,12 +468,12 @@ impl Raw {
     /// # Panics
     ///
     /// If `backlog` is not empty.
-    #[allow(dead_code, reason = "the driver's")]
     pub(crate) fn split_due(&mut self, backlog: &mut Backlog, now: u64) {
         assert!(backlog.is_empty(), "the backlog still holds {} entries", backlog.len());
         let now = now.max(self.cursor);
         let due = &mut backlog.raw;
         (due.cursor, due.open, due.late) = (self.cursor, self.open, self.late);
+        due.sorting = self.sorting;
         let mut levels = self.levels;
         while levels != 0 {
             let level = levels.trailing_zeros();
@@ -472,7 +497,6 @@ impl Raw {
     }
 
     /// Takes over list `slot` of another wheel.
-    #[allow(dead_code, reason = "the driver's")]
     fn adopt(&mut self, other: &mut Self, slot: u16) {
         let list = std::mem::replace(&mut other.lists[usize::from(slot)], List::EMPTY);
         self.lists[usize::from(slot)] = list;
@@ -543,7 +567,6 @@ impl fmt::Debug for Raw {
 ///
 /// Nothing is inserted here that was not split off and is due, so all of its slots start by the time of the split, and all of
 /// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
-#[allow(dead_code, reason = "the driver's")]
 #[derive(Debug)]
 pub(crate) struct Backlog {
     raw: Raw,
@@ -551,7 +574,6 @@ pub(crate) struct Backlog {
     until: u64,
 }
 
-#[allow(dead_code, reason = "the driver's")]
 impl Backlog {
     pub(crate) fn new() -> Self {
         Self { raw: Raw::new(0), until: 0 }
@@ -565,6 +587,12 @@ impl Backlog {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.raw.is_empty()
+    }
+
+    /// The time of the split.
+    #[inline]
+    pub(crate) fn until(&self) -> u64 {
+        self.until
     }
 
     /// Whether a linked entry is here, rather than in the wheel. *O*(1).
@@ -593,16 +621,20 @@ impl Backlog {
         self.raw.insert(e, i, when);
     }
 
-    /// As [`Raw::is_next`].
-    #[inline]
-    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
-        self.raw.is_next(when, room)
-    }
-
     /// As [`Raw::take`], with the time of the split; an entry that isn't due goes back to the wheel.
     #[inline]
     pub(crate) fn take<E: Entries>(&mut self, e: &mut E) -> Option<u32> {
         self.raw.take(e, self.until)
+    }
+
+    /// As [`Raw::take_sorted`], with the time of the split.
+    #[inline]
+    pub(crate) fn take_sorted<E: Entries>(
+        &mut self,
+        e: &mut E,
+        room: usize,
+    ) -> Option<(u32, bool)> {
+        self.raw.take_sorted(e, self.until, room)
     }
 
     /// Checks the module's invariants, and that it [holds](Self::holds) what it holds. *O*(entries).
