@@ -345,7 +345,7 @@ impl Discipline {
         running.reference_regressed = false;
         self.counts.reanchors += 1;
 
-        line.pivot_ns = begin.start;
+        line.pivot_ns = begin.start.min(Line::MAX_PIVOT_NS);
         line.error_ns = begin
             .start
             .saturating_sub(reference.low)

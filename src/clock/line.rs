@@ -10,7 +10,7 @@ use super::ticks;
 pub(crate) struct Line {
     /// The counter at the pivot.
     pub(crate) pivot_tick: u64,
-    /// Our time at the pivot.
+    /// Our time at the pivot; of a line of the counter at most [`Line::MAX_PIVOT_NS`].
     pub(crate) pivot_ns: u64,
     /// Nanoseconds a tick, with 32 fractional bits.
     pub(crate) mult: u64,
@@ -29,6 +29,9 @@ impl Line {
 
     /// The longest horizon: four seconds shifted by the fraction still fit into a word.
     pub(crate) const MAX_SPAN_NS: u64 = 4_000_000_000;
+
+    /// The latest pivot: the latest instant, less the longest horizon.
+    pub(crate) const MAX_PIVOT_NS: u64 = u64::MAX - Self::MAX_SPAN_NS;
 
     /// The order to read the OS clock, and to serve at least `floor_ns`.
     pub(crate) fn os(floor_ns: u64) -> Self {
@@ -69,7 +72,8 @@ impl Line {
         if dt > self.span_ticks {
             return None;
         }
-        Some(self.pivot_ns.saturating_add((dt * self.mult) >> ticks::FRACTION))
+        // Neither overflows, see `span_ticks` and `pivot_ns`.
+        Some(self.pivot_ns + ((dt * self.mult) >> ticks::FRACTION))
     }
 
     /// The line drawn on to `tick`, whatever the horizon; before the pivot, the pivot's value.
@@ -124,9 +128,9 @@ mod tests {
         assert_eq!(line().extended(0), 50);
         assert_eq!(line().extended(3000), 1050);
         assert_eq!(line().extended(u64::MAX), 50 + (u64::MAX - 1000) / 2);
-        let late = Line { pivot_ns: u64::MAX - 1, ..line() };
-        assert_eq!(late.extended(3000), u64::MAX);
-        assert_eq!(late.value(1100), Some(u64::MAX));
+        let late = Line { pivot_ns: Line::MAX_PIVOT_NS, ..line() };
+        assert_eq!(late.extended(u64::MAX), u64::MAX);
+        assert_eq!(late.value(1100), Some(Line::MAX_PIVOT_NS + 50));
     }
 
     #[test]

@@ -229,11 +229,20 @@ impl Clock {
     /// publishes what it has found.
     #[inline]
     pub fn now(&self) -> Instant {
-        Instant::from_nanos(match &self.0 {
+        match &self.0 {
             Kind::System => {
                 let system = &*SYSTEM;
-                system.hold(system.timebase.now_ns())
+                Instant::from_nanos(system.hold(system.timebase.now_ns()))
             }
+            _ => self.now_held(),
+        }
+    }
+
+    /// The same for a clock that isn't the process's own.
+    #[inline(never)]
+    fn now_held(&self) -> Instant {
+        Instant::from_nanos(match &self.0 {
+            Kind::System => return self.now(),
             Kind::Own(own) => own.hold(own.timebase.now_ns()),
             Kind::Manual(manual) => manual.held().hold(manual.held().timebase.now_ns()),
         })
@@ -246,14 +255,13 @@ impl Clock {
     /// read and told this one about (by microseconds, rarely); never behind this thread's own.
     #[inline]
     pub fn now_unordered(&self) -> Instant {
-        Instant::from_nanos(match &self.0 {
+        match &self.0 {
             Kind::System => {
                 let system = &*SYSTEM;
-                system.hold(system.timebase.now_unordered_ns())
+                Instant::from_nanos(system.hold(system.timebase.now_unordered_ns()))
             }
-            Kind::Own(own) => own.hold(own.timebase.now_unordered_ns()),
-            Kind::Manual(manual) => manual.held().hold(manual.held().timebase.now_unordered_ns()),
-        })
+            _ => self.now_held(),
+        }
     }
 
     /// Reads the time that has passed in the world, suspension included.

@@ -57,7 +57,8 @@ impl<const N: usize> SeqLock<N> {
         }
     }
 
-    /// The words, and what `stamp` returned for them; `Busy` while a writer is at it.
+    /// The words, and what `stamp` returned for them; `Busy` while a writer is at it, or if `stamp`
+    /// returns `None`.
     ///
     /// `stamp` is told the words, which may be torn: it may use them to choose what to read, but
     /// must not rely on them. It must not return before it has read its counter, and must not begin
@@ -67,7 +68,7 @@ impl<const N: usize> SeqLock<N> {
     #[inline(always)]
     pub(crate) fn try_read(
         &self,
-        stamp: impl FnOnce(&[u64; N]) -> u64,
+        stamp: impl FnOnce(&[u64; N]) -> Option<u64>,
     ) -> Result<([u64; N], u64), Busy> {
         // Ordering: Acquire, pairs with the Release that ended the write section: the words are at
         // least as new as this sequence.
@@ -77,7 +78,7 @@ impl<const N: usize> SeqLock<N> {
         }
         // Ordering: Relaxed, because what may be torn is thrown away below.
         let words = std::array::from_fn(|i| self.words[i].load(Relaxed));
-        let stamp = stamp(&words);
+        let stamp = stamp(&words).ok_or(Busy)?;
         // Ordering: Acquire, orders the loads of the words before the load of the sequence. A word
         // from a later write section was stored after that section's odd sequence and its fence, so
         // the load below would see that odd sequence or a later one.
@@ -160,7 +161,7 @@ mod tests {
         let lock = SeqLock::<2>::new();
         assert_eq!(lock.try_write(|old| Some([old[0] + 1, 7])), Ok(Some([1, 7])));
         for stamp in [0, u64::MAX] {
-            assert_eq!(lock.try_read(|_| stamp), Ok(([1, 7], stamp)));
+            assert_eq!(lock.try_read(|_| Some(stamp)), Ok(([1, 7], stamp)));
         }
     }
 
@@ -168,12 +169,12 @@ mod tests {
     fn a_reader_is_turned_away_while_a_writer_is_at_it() {
         let lock = SeqLock::<1>::new();
         lock.try_write(|_| {
-            assert_eq!(lock.try_read(|_| 0), Err(Busy));
+            assert_eq!(lock.try_read(|_| Some(0)), Err(Busy));
             assert_eq!(lock.try_write(|_| None), Err(Busy));
             None
         })
         .unwrap();
-        assert_eq!(lock.try_read(|_| 0), Ok(([0], 0)));
+        assert_eq!(lock.try_read(|_| Some(0)), Ok(([0], 0)));
     }
 
     #[test]
@@ -182,7 +183,7 @@ mod tests {
             let lock = SeqLock::<1>::new();
             let read = lock.try_read(|_| {
                 lock.try_write(|_| Some([1])).unwrap();
-                stamp
+                Some(stamp)
             });
             assert_eq!(read, Err(Busy));
         }
@@ -193,7 +194,7 @@ mod tests {
         let lock = SeqLock::<1>::new();
         let caught = std::panic::catch_unwind(|| lock.try_write(|_| panic!("in the section")));
         assert!(caught.is_err());
-        assert_eq!(lock.try_read(|_| 0), Ok(([0], 0)));
+        assert_eq!(lock.try_read(|_| Some(0)), Ok(([0], 0)));
         assert_eq!(lock.try_write(|_| Some([5])), Ok(Some([5])));
     }
 }
@@ -241,7 +242,7 @@ mod models {
             };
             // Both copies; and a stamp that orders nothing.
             for stamp in [0, u64::MAX] {
-                if let Ok(([a, b], _)) = lock.try_read(|_| stamp) {
+                if let Ok(([a, b], _)) = lock.try_read(|_| Some(stamp)) {
                     assert_eq!(a, b);
                 }
             }
@@ -264,7 +265,7 @@ mod models {
             let publisher = {
                 let (lock, counter, published) = (lock.clone(), counter.clone(), published.clone());
                 thread::spawn(move || {
-                    if let Ok((line, tick)) = lock.try_read(|_| counter.read()) {
+                    if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
                         // Ordering: Release, pairs with the Acquire below.
                         published.store(value(line, tick), Release);
                     }
@@ -272,7 +273,7 @@ mod models {
             };
             // Ordering: Acquire, so that this read comes after the published one.
             let floor = published.load(Acquire);
-            if let Ok((line, tick)) = lock.try_read(|_| counter.read()) {
+            if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
                 assert!(line[0] <= tick, "a line from the future");
                 assert!(value(line, tick) >= floor);
             }
@@ -294,7 +295,7 @@ mod models {
             let mine = bend(&lock, &counter, 2);
             let theirs = other.join().unwrap();
             assert!(mine.is_ok() || theirs.is_ok());
-            let (line, tick) = lock.try_read(|_| counter.read()).unwrap();
+            let (line, tick) = lock.try_read(|_| Some(counter.read())).unwrap();
             for start in [mine, theirs].into_iter().flatten() {
                 assert!(value(line, tick) >= start);
             }

@@ -96,40 +96,55 @@ impl<W: Witnesses> Timebase<W> {
     }
 
     /// The time, ordered: not before what any thread that this one has heard from had read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now_ns(&self) -> u64 {
-        match self.read(W::counter) {
+        match self.read_counter(W::counter) {
             Some(ns) => ns,
-            None => self.slow_read(),
+            None => self.other_read(),
         }
     }
 
     /// The time, read at about this place in the program.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now_unordered_ns(&self) -> u64 {
-        match self.read(W::counter_unordered) {
+        match self.read_counter(W::counter_unordered) {
             Some(ns) => ns,
-            None => self.slow_read(),
+            None => self.other_read(),
         }
     }
 
-    /// The time by the line that is in force; `None` beyond its horizon, and while it is replaced.
+    /// The time by the line that is in force, if that is one of the counter. This alone is inlined
+    /// into callers.
     #[inline(always)]
+    fn read_counter(&self, counter: impl FnOnce(&W) -> u64) -> Option<u64> {
+        let read = self
+            .line
+            .try_read(|words| (!Line::words_are_os(words)).then(|| counter(&self.witnesses)));
+        let (words, tick) = read.ok()?;
+        Line::from_words(words).value(tick)
+    }
+
+    /// The time, however it is to be had.
+    #[inline(never)]
+    fn other_read(&self) -> u64 {
+        self.read(W::counter).unwrap_or_else(|| self.slow_read())
+    }
+
+    /// The time by the line that is in force; `None` beyond its horizon, and while it is replaced.
     fn read(&self, counter: impl FnOnce(&W) -> u64) -> Option<u64> {
         let (line, stamp) = self.read_line(counter)?;
         line.value(stamp)
     }
 
-    #[inline(always)]
     fn read_line(&self, counter: impl FnOnce(&W) -> u64) -> Option<(Line, u64)> {
         // The OS clock is read inside the read section, too: so the change from one to the other
         // obeys the seqlock's second rule.
         let read = self.line.try_read(|words| {
-            if Line::words_are_os(words) {
+            Some(if Line::words_are_os(words) {
                 self.witnesses.monotonic_ns()
             } else {
                 counter(&self.witnesses)
-            }
+            })
         });
         read.ok().map(|(words, stamp)| (Line::from_words(words), stamp))
     }
