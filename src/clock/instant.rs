@@ -12,6 +12,7 @@ use std::{
 use super::{Clock, current, ticks};
 
 mod sealed {
+    #[expect(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {}
 }
 
