@@ -496,9 +496,9 @@ impl From<ManualClock> for Clock {
     }
 }
 
-/// The clock that [`Instant::now`] reads: the system's, until a thread enters a Timekeeper that has
-/// another.
+/// Hands out the clock that [`Instant::now`] reads: the system's, unless the thread has entered a
+/// Timekeeper that has another.
 #[inline]
-pub(crate) fn current() -> Clock {
-    crate::driver::current_clock()
+pub(crate) fn with_current<R>(f: impl FnOnce(&Clock) -> R) -> R {
+    crate::driver::with_current_clock(f)
 }
