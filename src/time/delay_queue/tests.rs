@@ -331,7 +331,7 @@ fn another_task_takes_over() {
     let mut it = Bench::new();
     it.queue.insert(1, SECOND);
     assert!(it.poll().is_pending());
-    let old = std::mem::replace(&mut it.wakes, Arc::default());
+    let old = std::mem::take(&mut it.wakes);
     it.waker = it.wakes.clone().into();
     assert!(it.poll().is_pending());
     it.pass(SECOND);
