@@ -20,13 +20,16 @@
 //! - `h1_request`: with a header-read timeout. `none` is without: what a request costs otherwise.
 //!
 //! Systems: `deadbeat` on the global Timekeeper; `tokio-current-thread` and `tokio-multi-thread`,
-//! whose time drivers differ. Nothing ever falls due, as in a server whose clients behave.
+//! whose time drivers differ (and the first of which, used from outside, is called at each arming);
+//! `floor`, what hyper's interface costs with a timer that reads the clock, keeps the waker, and
+//! does nothing. Nothing ever falls due, as in a server whose clients behave.
 
 use std::{
     convert::Infallible,
     hint::black_box,
+    pin::Pin,
     sync::Arc,
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -37,7 +40,7 @@ use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
     client,
-    rt::Timer,
+    rt::{Sleep, Timer},
     server,
     service::service_fn,
 };
@@ -65,7 +68,44 @@ impl Wake for Task {
     fn wake(self: Arc<Self>) {}
 }
 
+/// Never fires.
+#[derive(Clone, Copy)]
+struct Floor;
+
+struct FloorSleep(Option<Waker>);
+
+impl Timer for Floor {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, _: Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(FloorSleep(None))
+    }
+
+    fn now(&self) -> Instant {
+        now()
+    }
+
+    fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, _: Instant) {}
+}
+
+impl Future for FloorSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Sleep for FloorSleep {}
+
 fn timer_alone(c: &mut Criterion) {
+    bench_timer(c, "floor", Arc::new(Floor), None);
     bench_timer(c, "deadbeat", Arc::new(HyperTimer::new()), None);
     bench_timer(c, "tokio-current-thread", Arc::new(TokioTimer::new()), Some(current_thread()));
     bench_timer(c, "tokio-multi-thread", Arc::new(TokioTimer::new()), Some(multi_thread()));
@@ -112,6 +152,9 @@ fn bench_timer(c: &mut Criterion, system: &str, timer: Shared, runtime: Option<R
 
 fn whole_requests(c: &mut Criterion) {
     bench_requests(c, "none", current_thread(), |_| {});
+    bench_requests(c, "floor", current_thread(), |server| {
+        server.timer(Floor).header_read_timeout(HEADER_READ_TIMEOUT);
+    });
     bench_requests(c, "deadbeat", current_thread(), |server| {
         server.timer(HyperTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     });

@@ -47,7 +47,7 @@ use crate::wheel::coalesce;
 /// hyper's timers on a [`Timekeeper`]: header-read timeouts, HTTP/2 keepalive, idle connections.
 ///
 /// To be handed to the builders of hyper and hyper-util; the [module](self) shows where. It takes the
-/// place of hyper-util's `TokioTimer`, needs no tokio, and keeps time to the kernel's precision
+/// place of hyper-util's `TokioTimer`, needs no runtime of tokio's, and keeps time to the kernel's precision
 /// rather than to the millisecond. With a [`Manual`](crate::Manual) Timekeeper, whole connections run
 /// on virtual time.
 ///
