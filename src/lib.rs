@@ -54,6 +54,8 @@
 
 pub mod clock;
 mod driver;
+#[cfg(feature = "hyper")]
+pub mod rt;
 mod sync;
 pub mod time;
 pub mod wheel;
