@@ -28,6 +28,7 @@ use std::{cell::Cell, env, fmt, sync::LazyLock, time::Duration};
 mod arch;
 mod discipline;
 #[cfg(any(test, fuzzing))]
+#[allow(missing_docs, reason = "for tests and fuzz targets")]
 pub mod harness;
 mod instant;
 mod line;

@@ -222,11 +222,6 @@ impl Engine {
         self.wheel.invariants(&self.nodes);
         self.backlog.invariants(&self.nodes);
     }
-
-    /// How many nodes stand in the wheels.
-    pub(crate) fn linked(&self) -> usize {
-        self.wheel.len() + self.backlog.len()
-    }
 }
 
 /// The pool's nodes as the driver sees them.

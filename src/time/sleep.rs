@@ -123,7 +123,7 @@ impl Sleep {
     /// The latest time that has certainly come: what is due by then may fire.
     #[inline]
     pub(crate) fn safe_now(&self) -> Instant {
-        Instant::from_nanos(self.timer.core().clock.safe_now())
+        Instant::from_nanos(self.timer.core().clock.sample().safe_ns)
     }
 
     /// Cancels what is armed, so that nobody is woken. The next poll arms again.
