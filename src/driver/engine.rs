@@ -169,7 +169,7 @@ impl Engine {
         loop {
             let node = self.nodes.get(index);
             let seen = node.see();
-            let linked = node.links().slot != NO_SLOT;
+            let linked = node.slot() != NO_SLOT;
             if !seen.live() || (linked && node.visit() <= seen.deadline) {
                 // Nobody waits for it, or it will be visited in time.
                 return;
@@ -292,10 +292,10 @@ impl Entries for Nodes {
         self.get(i).set_links(|links| links.next = next);
     }
     fn slot(&self, i: u32) -> u16 {
-        self.get(i).links().slot
+        self.get(i).slot()
     }
     fn set_slot(&mut self, i: u32, slot: u16) {
-        self.get(i).set_links(|links| links.slot = slot);
+        self.get(i).set_slot(slot);
     }
 }
 

@@ -72,6 +72,8 @@ pub(crate) struct Node {
     /// The driver's alone.
     links: UnsafeCell<Links>,
     pub(crate) index: u32,
+    /// The driver's alone, too; beside the links it would cost two bytes of padding too many.
+    slot: UnsafeCell<u16>,
     queued: AtomicU8,
 }
 
@@ -79,7 +81,6 @@ pub(crate) struct Node {
 pub(crate) struct Links {
     pub(crate) prev: u32,
     pub(crate) next: u32,
-    pub(crate) slot: u16,
 }
 
 // SAFETY: the waker slot, the free-list link and the wheel links each have one owner at a time, as
@@ -141,7 +142,8 @@ impl Node {
             visit: AtomicU64::new(NEVER),
             waker: UnsafeCell::new(MaybeUninit::uninit()),
             next_free: UnsafeCell::new(std::ptr::null()),
-            links: UnsafeCell::new(Links { prev: NIL, next: NIL, slot: NO_SLOT }),
+            links: UnsafeCell::new(Links { prev: NIL, next: NIL }),
+            slot: UnsafeCell::new(NO_SLOT),
             index,
             queued: AtomicU8::new(0),
         }
@@ -405,6 +407,19 @@ impl Node {
     pub(crate) fn links(&self) -> Links {
         // SAFETY: the driver's alone, and called by it alone.
         self.links.with(|links| unsafe { *links })
+    }
+
+    /// Which list of the wheel it is in.
+    #[inline]
+    pub(crate) fn slot(&self) -> u16 {
+        // SAFETY: the driver's alone, and called by it alone.
+        self.slot.with(|slot| unsafe { *slot })
+    }
+
+    #[inline]
+    pub(crate) fn set_slot(&self, slot: u16) {
+        // SAFETY: the driver's alone, and called by it alone.
+        self.slot.with_mut(|place| unsafe { *place = slot });
     }
 
     /// Changes the wheel's links.
