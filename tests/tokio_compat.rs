@@ -230,7 +230,7 @@ the_same_on_both! {
                 queue.insert("at once", Duration::ZERO);
             }
         }
-        assert!(queue.is_empty() && queue.len() == 0);
+        assert!(queue.is_empty());
         queue.insert("f", ms(50));
         queue.clear();
         log.push(("end", queue.len() as u128));

@@ -21,8 +21,8 @@ use super::{Instant, Sleep, sleep};
 ///
 /// # Complexity
 ///
-/// A touch is one read of the clock and two stores, armed or not: no lock, no read-modify-write,
-/// nobody woken. The timer catches up by itself when its old deadline comes: once a timeout, not
+/// A touch is one read of the clock and a few stores, of which one is to shared memory, if it is
+/// armed: no lock, no read-modify-write, nobody woken. The timer catches up by itself when its old deadline comes: once a timeout, not
 /// once a touch.
 ///
 /// # After completion

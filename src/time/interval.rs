@@ -127,7 +127,8 @@ pub enum MissedTickBehavior {
     #[default]
     Burst,
 
-    /// Starts anew from the tick that came late: two ticks are never less than a period apart.
+    /// Starts anew from the tick that came late: ticks are taken no less than a period apart, but
+    /// for what it tolerates.
     ///
     /// A tick that is no later than a wake-up may take, one millisecond, or an eighth of the period
     /// if that is less, doesn't count as missed: the next is then due a period after this one was

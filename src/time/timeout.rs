@@ -68,10 +68,9 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 ///
 /// # deadbeat::Manual::new().block_on(async {
 /// let deadline = Instant::now() + Duration::from_secs(1);
-/// let connect = sleep(Duration::from_millis(600));
-/// let request = sleep(Duration::from_millis(600));
-/// assert!(timeout_at(deadline, connect).await.is_ok());
-/// assert!(timeout_at(deadline, request).await.is_err());
+/// let step = || sleep(Duration::from_millis(600));
+/// assert!(timeout_at(deadline, step()).await.is_ok());
+/// assert!(timeout_at(deadline, step()).await.is_err());
 /// assert_eq!(Instant::now(), deadline);
 /// # });
 /// ```
