@@ -320,6 +320,7 @@ impl<S: System> Standing<S> {
     fn new(population: usize) -> Self {
         let mut rng = fastrand::Rng::with_seed(SEED);
         // More than fit in a cache would measure the reading of this table.
+        #[expect(clippy::cast_possible_truncation, reason = "an hour is 2^42 ns")]
         let delays = (0..4096).map(|_| (1e3 * (HOUR_NS / 1e3).powf(rng.f64())) as u64).collect();
         let mut standing =
             Self { system: S::new(), population: vec![], delays, next_delay: 0, removed: 0 };

@@ -18,15 +18,16 @@ use crossbeam_utils::CachePadded;
 use super::engine::Engine;
 use super::local;
 use super::node::NEVER;
-use super::park::Parker;
+use super::park::{PARKED, Parker};
 use super::pool::Pool;
 use super::shard::Shard;
+use super::spin::Spin;
 use super::stats::Counters;
 use crate::clock::Clock;
 use crate::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence,
 };
-use crate::sync::{Mutex, lock};
+use crate::sync::{Mutex, lock, thread};
 
 /// One Timekeeper's shared state.
 pub(crate) struct Core {
@@ -47,6 +48,8 @@ pub(crate) struct Core {
     pub(super) handles: AtomicUsize,
     pub(super) counters: Counters,
     pub(super) options: Options,
+    /// What timers with spin have learned; `None`: none have.
+    pub(super) spin: Option<Spin>,
     pub(super) parker: Parker,
 }
 
@@ -84,7 +87,7 @@ pub(super) const STOPPED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     pub(super) engine: Option<Box<Engine>>,
-    pub(super) thread: Option<std::thread::JoinHandle<()>>,
+    pub(super) thread: Option<thread::JoinHandle<()>>,
 }
 
 /// The Timekeeper was shut down.
@@ -112,6 +115,7 @@ impl Core {
             stop_requested: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
             counters: Counters::default(),
+            spin: options.spin.then(Spin::new),
             options,
             parker: Parker::new(),
         })
@@ -209,7 +213,7 @@ impl Core {
     /// Says until when the driver is going to sleep. False if it must look again first.
     pub(super) fn publish_wake(&self, next: u64, engine: &Engine, known_shards: usize) -> bool {
         // Ordering: published by the fence.
-        self.wake.parked.store(1, Relaxed);
+        self.wake.parked.store(PARKED, Relaxed);
         self.wake.next.store(next, Relaxed);
         // Ordering: the driver's half of the protocol (module doc).
         fence(SeqCst);
@@ -271,6 +275,25 @@ impl Core {
     pub(super) fn phase(&self) -> u8 {
         // Ordering: pairs with the stores above.
         self.phase.load(Acquire)
+    }
+
+    /// The version of the list of shards.
+    #[cfg(all(test, deadbeat_loom))]
+    pub(super) fn shards_seen(&self) -> usize {
+        self.shards_version.load(Acquire)
+    }
+
+    /// Whether [`ensure_wake`](Self::ensure_wake) would start a driver thread.
+    #[cfg(all(test, deadbeat_loom))]
+    pub(super) fn must_start(&self, deadline: u64) -> bool {
+        deadline < self.wake.next.load(Relaxed)
+            && self.wake.parked.swap(0, AcqRel) == 0
+            && self.phase.load(Acquire) == IDLE
+    }
+
+    #[cfg(all(test, deadbeat_loom))]
+    pub(super) fn is_parked(&self) -> bool {
+        self.wake.parked.load(Acquire) != 0
     }
 
     #[inline]

@@ -121,12 +121,12 @@ impl Engine {
     /// Takes up to `budget` nodes from the wheel or the backlog. Returns whether all that was due
     /// has been taken.
     fn expire(&mut self, from: From, now: u64, budget: usize, fired: &mut Vec<Fired>) -> bool {
-        for room in (0..budget).rev() {
+        for room in (1..=budget).rev() {
             let taken = match from {
-                From::Wheel => self.wheel.take(&mut self.nodes, now),
-                From::Backlog => self.backlog.take(&mut self.nodes),
+                From::Wheel => self.wheel.take_sorted(&mut self.nodes, now, room),
+                From::Backlog => self.backlog.take_sorted(&mut self.nodes, room),
             };
-            let Some(index) = taken else { return true };
+            let Some((index, ripe)) = taken else { return true };
             let node = self.nodes.get(index);
             let visit = node.visit();
             let seen = node.see();
@@ -134,24 +134,17 @@ impl Engine {
                 // Dead, or it has moved: out, and look again behind the fence.
                 node.clear_visit();
                 self.unsettled.push(index);
-                continue;
-            }
-            let next = match from {
-                From::Wheel => self.wheel.is_next(visit, room),
-                From::Backlog => self.backlog.is_next(visit, room),
-            };
-            if visit <= now && next {
+            } else if visit <= now && ripe {
                 node.clear_visit();
                 if !self.nodes.fire(index, seen, fired) {
                     self.unsettled.push(index);
                 }
-                continue;
-            }
-            // One level down. The promise to come at `visit` stands all along, so this needs no
-            // fence. From a backlog, what is not due goes back to the wheel.
-            match from {
-                From::Backlog if visit <= now => self.backlog.insert(&mut self.nodes, index, visit),
-                _ => self.wheel.insert(&mut self.nodes, index, visit),
+            } else if matches!(from, From::Backlog) && visit <= self.backlog.until() {
+                self.backlog.insert(&mut self.nodes, index, visit);
+            } else {
+                // One level down. The promise to come at `visit` stands all along, so this needs no
+                // fence. From a backlog, what was not due when it was split off goes back.
+                self.wheel.insert(&mut self.nodes, index, visit);
             }
         }
         false
@@ -228,11 +221,6 @@ impl Engine {
     pub(crate) fn invariants(&self) {
         self.wheel.invariants(&self.nodes);
         self.backlog.invariants(&self.nodes);
-    }
-
-    /// How many nodes stand in the wheels.
-    pub(crate) fn linked(&self) -> usize {
-        self.wheel.len() + self.backlog.len()
     }
 }
 

@@ -21,10 +21,9 @@ struct Hot {
     next_serial: Cell<u64>,
 }
 
-thread_local! {
-    // Without a destructor, so that access costs no check and works to the very end of the thread.
-    static HOT: Hot = const {
-        Hot {
+impl Hot {
+    const fn new() -> Self {
+        Self {
             shard: Cell::new(ptr::null()),
             core: Cell::new(ptr::null()),
             ending: Cell::new(false),
@@ -32,8 +31,20 @@ thread_local! {
             serial: Cell::new(0),
             next_serial: Cell::new(0),
         }
-    };
+    }
+}
+
+#[cfg(not(deadbeat_shuttle))]
+thread_local! {
+    // Without a destructor, so that access costs no check and works to the very end of the thread.
+    static HOT: Hot = const { Hot::new() };
     static OWNED: Owned = const { Owned(RefCell::new(Vec::new())) };
+}
+
+#[cfg(deadbeat_shuttle)]
+crate::sync::thread_local! {
+    static HOT: Hot = Hot::new();
+    static OWNED: Owned = Owned(RefCell::new(Vec::new()));
 }
 
 /// The thread's shards, one for each Timekeeper that it has armed on.
@@ -41,7 +52,8 @@ struct Owned(RefCell<Vec<(Weak<Core>, Arc<Shard>)>>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        HOT.with(|hot| {
+        // Without a destructor of its own it is still there; a model checker's may not be.
+        let _ = HOT.try_with(|hot| {
             hot.ending.set(true);
             hot.shard.set(ptr::null());
             hot.core.set(ptr::null());
@@ -57,7 +69,7 @@ impl Drop for Owned {
 /// The calling thread's shard of `core`, of which it is the owner; `None` when the thread is ending.
 #[inline]
 pub(super) fn shard(core: &Arc<Core>) -> Option<&Shard> {
-    let (hot_core, hot_shard) = HOT.with(|hot| (hot.core.get(), hot.shard.get()));
+    let (hot_core, hot_shard) = HOT.try_with(|hot| (hot.core.get(), hot.shard.get())).ok()?;
     let shard =
         if ptr::eq(hot_core, Arc::as_ptr(core)) { hot_shard } else { find(core)?.cast_const() };
     // SAFETY: `OWNED` holds it, and so does the core, which the caller holds.
@@ -67,7 +79,7 @@ pub(super) fn shard(core: &Arc<Core>) -> Option<&Shard> {
 /// Whether the calling thread is the owner of `shard`, as far as it can tell quickly.
 #[inline]
 pub(super) fn owns(shard: *const Shard) -> bool {
-    HOT.with(|hot| ptr::eq(hot.shard.get(), shard))
+    HOT.try_with(|hot| ptr::eq(hot.shard.get(), shard)).unwrap_or(false)
 }
 
 #[cold]

@@ -10,10 +10,14 @@ mod handle;
 mod inbox;
 mod local;
 mod manual;
+#[cfg(all(test, deadbeat_loom))]
+mod models;
 mod node;
 mod park;
 mod pool;
 mod shard;
+#[cfg(all(test, deadbeat_shuttle))]
+mod shuttled;
 mod spin;
 mod stats;
 mod sys;
@@ -30,5 +34,5 @@ pub use timekeeper::{Builder, Entered, Scope, Timekeeper};
 
 pub(crate) use core::Stopped;
 pub(crate) use handle::Handle;
-pub(crate) use timekeeper::{current, current_clock};
+pub(crate) use timekeeper::{current, with_current_clock};
 pub(crate) use timer::Timer;

@@ -201,6 +201,13 @@ impl Node {
         Moved::Earlier { push: self.needs_push(deadline) }
     }
 
+    /// What the owner armed it for.
+    #[inline]
+    pub(crate) fn deadline(&self) -> u64 {
+        // Ordering: the owner alone writes it.
+        self.deadline.load(Relaxed)
+    }
+
     /// Looks whether the timer has fired.
     #[inline]
     pub(crate) fn look(&self) -> Look {
@@ -406,17 +413,6 @@ impl Node {
         // SAFETY: the driver's alone, and called by it alone.
         self.links.with_mut(|links| change(unsafe { &mut *links }));
     }
-
-    /// Starts the generation close to its end, to see it wrap.
-    #[cfg(test)]
-    pub(crate) fn set_generation(&self, generation: u64) {
-        self.state.store(generation << 8 | FREE, Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.state.load(Relaxed) >> 8
-    }
 }
 
 /// Stores, and orders the store before every later load: the owner's half of Dekker's protocol.
@@ -434,5 +430,54 @@ fn store_then_fence(word: &AtomicU64, value: u64) {
         // Ordering: release publishes deadline and waker; the fence is Dekker's.
         word.store(value, Release);
         fence(SeqCst);
+    }
+}
+
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+mod tests {
+    use super::*;
+
+    fn fire(node: &Node) -> bool {
+        matches!(node.fire(node.see()), Fire::Wake(_))
+    }
+
+    #[test]
+    fn a_node_is_one_cache_line() {
+        assert_eq!((size_of::<Node>(), align_of::<Node>()), (64, 64));
+    }
+
+    #[test]
+    fn the_generation_wraps_without_touching_the_phase() {
+        const LAST: u64 = u64::MAX >> 8;
+        let node = Node::new(0);
+        node.state.store(LAST << 8 | FREE, Relaxed);
+        // SAFETY: nobody else has the node; it is let go after each firing.
+        unsafe {
+            for generation in [0, 1, 2] {
+                node.arm(10, Waker::noop().clone());
+                assert_eq!(node.state.load(Relaxed), generation << 8 | ARMED);
+                assert!(fire(&node));
+                assert_eq!(node.look(), Look::Fired);
+                assert!(matches!(node.release(), (None, true)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_driver_that_looked_before_a_cancel_does_not_fire_what_was_armed_after_it() {
+        for generation in [0, u64::MAX >> 8] {
+            let node = Node::new(0);
+            node.state.store(generation << 8 | FREE, Relaxed);
+            // SAFETY: nobody else has the node.
+            unsafe {
+                node.arm(10, Waker::noop().clone());
+                let seen = node.see();
+                assert!(matches!(node.release(), (Some(_), true)));
+                node.arm(1_000_000, Waker::noop().clone());
+                assert!(matches!(node.fire(seen), Fire::Changed));
+                assert!(node.see().live());
+                drop(node.release());
+            }
+        }
     }
 }

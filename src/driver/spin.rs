@@ -1,58 +1,77 @@
-//! The learned spin: sleep a little short of the deadline, and spin the rest.
+//! The learned spin: be woken a little before the deadline, and spin the rest in the poll.
 //!
-//! The guard, how short, is the 99th percentile of the observed wake latency, learned one wake at a
-//! time: a wake later than the guard moves it up by 99 steps, an earlier one down by one. Where the
-//! driver is preempted while it spins, spinning makes things worse (a pure spin under contention has
-//! the worst tail of all), so it backs off, twice as long each time. Sans I/O.
+//! A wake-up costs tens of microseconds twice over: the kernel wakes the driver, the driver wakes
+//! the executor. So a timer of a Timekeeper with spin is armed for its deadline less a *lead*, and the
+//! poll that comes of it spins on the clock for what is left. The driver knows nothing of this.
+//!
+//! The lead is the 99th percentile of the observed latency from the time that the timer was armed
+//! for to the poll, learned one poll at a time: one that comes later than the lead moves it up by 99
+//! steps, one that comes earlier down by one. Where a poll comes later by more than a lead
+//! ought to be, the processors are busy and spinning makes it worse (a pure spin under contention
+//! has the worst tail of all), so it backs off, twice as long each time.
 
-/// The guard's limits.
-const MAX_NS: u64 = 100_000;
-const MIN_NS: u64 = 2_000;
-/// One step of learning, as a share of the guard: fast enough to follow a change of load within some
-/// hundred wakes.
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The lead's limits, and where it starts.
+const MAX_LEAD_NS: u64 = 150_000;
+const MIN_LEAD_NS: u64 = 2_000;
+const FIRST_LEAD_NS: u64 = 80_000;
+/// One step of learning, as a share of the lead: fast enough to follow a change of load within some
+/// hundred polls.
 const STEP: u64 = 1024;
-const MAX_BACKOFF: u32 = 4096;
+/// For how many armings the first back-off lasts, and the longest.
+const MIN_PENALTY: u32 = 16;
+const MAX_PENALTY: u32 = 4096;
 
+/// What the polls of a Timekeeper's timers have learned. Every ordering is relaxed, and an update
+/// that races with another may be lost: these are estimates.
 #[derive(Debug)]
 pub(super) struct Spin {
-    guard_ns: u64,
-    /// Wakes that are still to be slept through without a spin.
-    off: u32,
-    /// How many the next preemption adds.
-    penalty: u32,
+    lead_ns: AtomicU64,
+    /// Armings that are still to go without a lead.
+    off: AtomicU32,
+    /// How many the next overload adds.
+    penalty: AtomicU32,
 }
 
 impl Spin {
     pub(super) fn new() -> Self {
-        Self { guard_ns: 60_000, off: 0, penalty: 16 }
+        Self {
+            lead_ns: AtomicU64::new(FIRST_LEAD_NS),
+            off: AtomicU32::new(0),
+            penalty: AtomicU32::new(MIN_PENALTY),
+        }
     }
 
-    /// How much before the deadline to wake up; 0: do not spin this time.
-    pub(super) fn guard_ns(&mut self) -> u64 {
-        if self.off > 0 {
-            self.off -= 1;
+    /// How much before its deadline to arm a timer.
+    pub(super) fn lead_ns(&self) -> u64 {
+        let off = self.off.load(Relaxed);
+        if off > 0 {
+            self.off.store(off - 1, Relaxed);
             return 0;
         }
-        self.guard_ns
+        self.lead_ns.load(Relaxed)
     }
 
-    /// A sleep ended by itself, this much after the time it was to end at.
-    pub(super) fn woke(&mut self, late_ns: u64) {
-        let step = (self.guard_ns / STEP).max(4);
-        self.guard_ns = if late_ns > self.guard_ns {
-            self.guard_ns.saturating_add(99 * step).min(MAX_NS)
+    /// A timer that was armed for `lead_ns` before its deadline was polled `late_ns` after that.
+    pub(super) fn polled(&self, lead_ns: u64, late_ns: u64) {
+        if lead_ns == 0 {
+            return;
+        }
+        let lead = self.lead_ns.load(Relaxed);
+        let step = (lead / STEP).max(4);
+        let lead = if late_ns > lead {
+            lead.saturating_add(99 * step).min(MAX_LEAD_NS)
         } else {
-            self.guard_ns.saturating_sub(step).max(MIN_NS)
+            lead.saturating_sub(step).max(MIN_LEAD_NS)
         };
-    }
-
-    /// A spin ended; `preempted` if the thread lost its processor meanwhile.
-    pub(super) fn spun(&mut self, preempted: bool) {
-        if preempted {
-            self.off = self.penalty;
-            self.penalty = (self.penalty * 2).min(MAX_BACKOFF);
-        } else if self.penalty > 16 {
-            self.penalty -= 1;
+        self.lead_ns.store(lead, Relaxed);
+        let penalty = self.penalty.load(Relaxed);
+        if late_ns > 4 * MAX_LEAD_NS {
+            self.off.store(penalty, Relaxed);
+            self.penalty.store((penalty * 2).min(MAX_PENALTY), Relaxed);
+        } else if penalty > MIN_PENALTY {
+            self.penalty.store(penalty - 1, Relaxed);
         }
     }
 }
@@ -62,33 +81,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guard_settles_above_99_percent_of_the_latencies() {
-        let mut spin = Spin::new();
+    fn the_lead_settles_above_99_percent_of_the_latencies() {
+        let spin = Spin::new();
         let mut covered = 0;
         for i in 0..200_000u64 {
             // Uniform in 20 to 40 µs.
             let late = 20_000 + i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20_000;
-            if i >= 100_000 && spin.guard_ns >= late {
+            if i >= 100_000 && spin.lead_ns() >= late {
                 covered += 1;
             }
-            spin.woke(late);
+            spin.polled(1, late);
         }
         assert!((98_000..=99_900).contains(&covered), "{covered} of 100000");
     }
 
     #[test]
-    fn it_never_spins_longer_than_the_limit() {
-        let mut spin = Spin::new();
-        (0..100_000).for_each(|_| spin.woke(u64::MAX));
-        assert_eq!(spin.guard_ns(), MAX_NS);
+    fn the_lead_has_its_limits() {
+        let spin = Spin::new();
+        (0..100_000).for_each(|_| spin.polled(1, 2 * MAX_LEAD_NS));
+        assert_eq!(spin.lead_ns(), MAX_LEAD_NS);
+        (0..100_000).for_each(|_| spin.polled(1, 0));
+        assert_eq!(spin.lead_ns(), MIN_LEAD_NS);
     }
 
     #[test]
-    fn preemption_turns_it_off_for_longer_each_time() {
-        let mut spin = Spin::new();
-        let mut pause = || {
-            spin.spun(true);
-            (0..).take_while(|_| spin.guard_ns() == 0).count()
+    fn overload_turns_it_off_for_longer_each_time() {
+        let spin = Spin::new();
+        let pause = || {
+            spin.polled(1, 10 * MAX_LEAD_NS);
+            (0..).take_while(|_| spin.lead_ns() == 0).count()
         };
         assert_eq!((pause(), pause(), pause()), (16, 32, 64));
     }

@@ -6,7 +6,6 @@ pub(super) use linux::*;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
-    use std::mem::MaybeUninit;
     use std::ptr;
     use std::sync::atomic::AtomicU32;
 
@@ -58,23 +57,6 @@ mod linux {
         };
         u64::try_from(slack).ok()
     }
-
-    /// How often the calling thread was preempted.
-    pub(in super::super) fn involuntary_switches() -> u64 {
-        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: `usage` is a valid place for a rusage; all zeroes is a valid one.
-        let usage = unsafe {
-            libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
-            usage.assume_init()
-        };
-        u64::try_from(usage.ru_nivcsw).unwrap_or(0)
-    }
-}
-
-/// Not told here: the spin then never backs off.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) fn involuntary_switches() -> u64 {
-    0
 }
 
 /// Runs `spawn` with every signal blocked, so that the thread that it starts has them blocked from

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use super::core::{Core, IDLE, Lifecycle, RUNNING, STOPPED, Stopped};
 use super::engine::{Engine, Fired};
 use super::node::NEVER;
-use super::park::{PARKED, SPINNING, Until};
-use super::spin::Spin;
+use super::park::Until;
 use super::sys;
-use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use crate::sync::lock;
+use crate::sync::atomic::Ordering::Acquire;
+use crate::sync::{lock, thread};
 
 impl Core {
     /// Starts the driver thread if there is none.
@@ -37,10 +36,12 @@ impl Core {
         let spawned = sys::with_signals_blocked(|| {
             // The counter's self-test and first baseline take milliseconds; the first timers, on the
             // OS clock, need not wait for them. Without this thread they stay on that clock.
-            let _ = std::thread::Builder::new()
-                .name(format!("{name}-clock"))
-                .spawn(move || clock.warm_up());
-            std::thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
+            if !clock.is_manual() {
+                let _ = thread::Builder::new()
+                    .name(format!("{name}-clock"))
+                    .spawn(move || clock.warm_up());
+            }
+            thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
         });
         match spawned {
             Ok(thread) => lifecycle.thread = Some(thread),
@@ -76,7 +77,6 @@ struct Driver {
     engine: Option<Box<Engine>>,
     fired: Vec<Fired>,
     known_shards: usize,
-    spin: Option<Spin>,
     /// The time that was published is over, and nothing has been found due yet.
     waited: bool,
     /// Where a pending timer was last found, after the last handle was dropped.
@@ -85,13 +85,11 @@ struct Driver {
 
 impl Driver {
     fn new(core: Arc<Core>, engine: Box<Engine>) -> Self {
-        let spin = core.options.spin.then(Spin::new);
         Self {
             core,
             engine: Some(engine),
             fired: Vec::new(),
             known_shards: 0,
-            spin,
             waited: false,
             last_pending: 0,
         }
@@ -148,35 +146,8 @@ impl Driver {
         }
         let reading = core.clock.sample();
         let at = core.clock.kernel_deadline(next);
-        let guard = self.spin.as_mut().map_or(0, Spin::guard_ns);
-        let until = at.saturating_sub(guard);
-        if until > reading.monotonic_ns {
-            core.parker.park(
-                core.parked(),
-                Until { monotonic_ns: Some(until), now_ns: reading.monotonic_ns },
-            );
-        }
-        if guard > 0 {
-            self.spin_until(next, until);
-        }
-    }
-
-    /// Spins for the rest, if the sleep ended by itself.
-    fn spin_until(&mut self, next: u64, slept_until: u64) {
-        let (core, Some(spin)) = (&self.core, self.spin.as_mut()) else { return };
-        // Ordering: from now on, clearing the word is enough to call us.
-        if core.parked().compare_exchange(PARKED, SPINNING, AcqRel, Relaxed).is_err() {
-            return;
-        }
-        let reading = core.clock.sample();
-        spin.woke(reading.monotonic_ns.saturating_sub(slept_until));
-        let target = next.saturating_add(reading.now_ns - reading.safe_ns);
-        let before = sys::involuntary_switches();
-        // Ordering: acquire what the caller has pushed.
-        while core.clock.now().as_nanos() < target && core.parked().load(Acquire) == SPINNING {
-            crate::sync::hint::spin_loop();
-        }
-        spin.spun(sys::involuntary_switches() != before);
+        core.parker
+            .park(core.parked(), Until { monotonic_ns: Some(at), now_ns: reading.monotonic_ns });
     }
 
     /// No handle, no pending timer: the thread ends, and leaves the engine for the next.

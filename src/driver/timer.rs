@@ -113,25 +113,51 @@ impl Timer {
 
     #[inline]
     fn poll_unarmed(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
-        if self.done || (!self.ahead && self.core.clock.safe_now() >= deadline) {
+        if self.done || (!self.ahead && self.core.clock.has_come(deadline)) {
             self.done = true;
             return Poll::Ready(Ok(()));
         }
         self.ahead = false;
-        match self.arm(cx.waker(), deadline) {
+        let mut due = deadline;
+        if let Some(spin) = &self.core.spin {
+            due = deadline.saturating_sub(spin.lead_ns());
+            if due <= self.core.clock.now().as_nanos() {
+                self.spin_until(deadline);
+                return Poll::Ready(Ok(()));
+            }
+        }
+        match self.arm(cx.waker(), due) {
             Ok(()) => Poll::Pending,
             Err(stopped) => Poll::Ready(Err(stopped)),
         }
     }
 
     fn poll_fired(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
+        // SAFETY: nodes live as long as the core.
+        let due = self.armed.map_or(0, |armed| unsafe { armed.node.as_ref() }.deadline());
         self.release();
-        if self.moved || self.core.is_stopped() {
-            // It may have been the old deadline, or the end of the Timekeeper.
+        if due < deadline
+            && !self.moved
+            && let Some(spin) = &self.core.spin
+        {
+            let late = self.core.clock.now().as_nanos().saturating_sub(due);
+            spin.polled(deadline - due, late);
+        }
+        if self.moved || due < deadline || self.core.is_stopped() {
+            // It may have been the old deadline, or ahead of it to spin, or the end of the Timekeeper.
             return self.poll_unarmed(cx, deadline);
         }
         self.done = true;
         Poll::Ready(Ok(()))
+    }
+
+    /// Spins up to the deadline, which is less than a lead away.
+    #[cold]
+    fn spin_until(&mut self, deadline: u64) {
+        while !self.core.clock.has_come(deadline) {
+            std::hint::spin_loop();
+        }
+        self.done = true;
     }
 
     #[inline]
@@ -143,12 +169,8 @@ impl Timer {
         let waker = waker.clone();
         let core = &self.core;
         self.armed = Some(core.with_shard(|shard| {
-            // SAFETY: `with_shard` makes us the owner; a shard knows one pool.
-            let node = unsafe { shard.acquire(&core.pool) };
-            // SAFETY: just acquired.
-            if unsafe { node.arm(deadline, waker) } {
-                push(core, shard, node);
-            }
+            // SAFETY: `with_shard` makes us the owner.
+            let node = unsafe { arm(core, shard, deadline, waker) };
             Armed { node: NonNull::from(node), shard: NonNull::from(shard) }
         }));
         let woken = core.ensure_wake(deadline);
@@ -169,15 +191,12 @@ impl Timer {
         // SAFETY: nodes live as long as the core.
         let node = unsafe { armed.node.as_ref() };
         self.moved = true;
-        match node.set_deadline(deadline) {
-            Moved::Later => {}
-            Moved::Earlier { push: tell } => {
-                if tell {
-                    self.core.with_shard(|shard| push(&self.core, shard, node));
-                }
-                // A Timekeeper that is stopped has fired the node, and the next poll says so.
-                let _ = self.core.ensure_wake(deadline);
+        if let Moved::Earlier { push: tell } = node.set_deadline(deadline) {
+            if tell {
+                self.core.with_shard(|shard| push(&self.core, shard, node));
             }
+            // A Timekeeper that is stopped has fired the node, and the next poll says so.
+            let _ = self.core.ensure_wake(deadline);
         }
     }
 
@@ -187,24 +206,57 @@ impl Timer {
     pub(crate) fn release(&mut self) -> bool {
         let Some(Armed { node, shard }) = self.armed.take() else { return false };
         // SAFETY: nodes and shards live as long as the core; the node is this timer's until here.
-        unsafe {
-            let node = node.as_ref();
-            let (waker, ours) = node.release();
-            if ours {
-                if local::owns(shard.as_ptr()) {
-                    shard.as_ref().give_back_here(node);
-                } else {
-                    shard.as_ref().give_back(node);
-                }
-            }
-            // The waker is dropped on return: user code, last of all.
-            waker.is_some()
+        let waker = unsafe { release(node.as_ref(), shard.as_ref(), local::owns(shard.as_ptr())) };
+        // The waker is dropped on return: user code, last of all.
+        waker.is_some()
+    }
+}
+
+/// Arms a node of `shard`; [`Core::ensure_wake`] must follow.
+///
+/// # Safety
+///
+/// The caller is the owner of the shard, which is one of `core`'s.
+#[inline]
+pub(super) unsafe fn arm<'a>(
+    core: &'a Arc<Core>,
+    shard: &'a Shard,
+    deadline: u64,
+    waker: Waker,
+) -> &'a Node {
+    // SAFETY: the caller's; a shard knows one pool.
+    let node = unsafe { shard.acquire(&core.pool) };
+    // SAFETY: just acquired.
+    if unsafe { node.arm(deadline, waker) } {
+        push(core, shard, node);
+    }
+    node
+}
+
+/// Cancels a node or takes note of its firing, and gives it back to its shard. Returns its waker if it
+/// was cancelled.
+///
+/// # Safety
+///
+/// The caller owns the node, which is of `shard`, and does not use it afterwards; with `here`, it
+/// owns the shard, too.
+#[inline]
+pub(super) unsafe fn release(node: &Node, shard: &Shard, here: bool) -> Option<Waker> {
+    // SAFETY: the caller's.
+    unsafe {
+        let (waker, ours) = node.release();
+        match (ours, here) {
+            (true, true) => shard.give_back_here(node),
+            (true, false) => shard.give_back(node),
+            // The driver is just firing it, and gives it back.
+            (false, _) => {}
         }
+        waker
     }
 }
 
 /// Tells the driver of a node.
-fn push(core: &Arc<Core>, shard: &Shard, node: &Node) {
+pub(super) fn push(core: &Arc<Core>, shard: &Shard, node: &Node) {
     node.mark_queued();
     let crowded = shard.inbox.push(node.index);
     // Ordering: Dekker's protocol of `core`: pushed, then `next_wake` is read.

@@ -47,6 +47,8 @@
 //!
 //! How it works, and why so, is in `docs/wheel.md`.
 
+#![forbid(unsafe_code)]
+
 pub(crate) mod raw;
 mod slab;
 
@@ -84,7 +86,7 @@ pub struct Wheel<T> {
 }
 
 impl<T> Wheel<T> {
-    /// Creates an empty wheel whose [`now`](Self::now) is `start_ns`. Allocates about 11 KiB.
+    /// Creates an empty wheel whose [`now`](Self::now) is `start_ns`. Allocates about 17 KiB.
     ///
     /// Any start is correct, zero included; one near the present saves the first timers a few moves
     /// from level to level.
@@ -325,9 +327,7 @@ impl<T> Wheel<T> {
             let Some(index) = self.raw.take(&mut self.slab, self.now) else { break };
             let when = self.slab.when(index);
             if when <= self.now && !self.raw.overtakes(when) {
-                #[expect(clippy::cast_possible_truncation, reason = "there are fewer indices")]
-                let order = self.batch.len() as u32;
-                self.batch.push(Due { when, order, index });
+                self.batch.push(Due::new(when, self.batch.len(), index));
             } else {
                 self.raw.insert(&mut self.slab, index, when);
             }
@@ -335,7 +335,7 @@ impl<T> Wheel<T> {
         let expired = self.batch.len();
         self.batch.sort_unstable();
         for due in self.batch.drain(..) {
-            self.ready.push_back(&mut self.slab, due.index, READY);
+            self.ready.push_back(&mut self.slab, due.index(), READY);
         }
         Progress { expired, more: self.raw.is_due(self.now) }
     }
@@ -436,12 +436,23 @@ pub struct Progress {
     pub more: bool,
 }
 
-/// Sorts by deadline, then by the order in which the wheel had it.
+/// What sorts by deadline, then by the order in which the wheel had it: both in one number, and the
+/// index below them, because a number is compared without a branch.
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-struct Due {
-    when: u64,
-    order: u32,
-    index: u32,
+struct Due(u128);
+
+impl Due {
+    #[inline]
+    fn new(when: u64, order: usize, index: u32) -> Self {
+        debug_assert!(u32::try_from(order).is_ok(), "there are fewer indices");
+        Self(u128::from(when) << 64 | (order as u128) << 32 | u128::from(index))
+    }
+
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest of its parts")]
+    fn index(self) -> u32 {
+        self.0 as u32
+    }
 }
 
 /// The name of the list of what is ready.

@@ -14,7 +14,7 @@
 //! Level 0 is exact: a slot there is one nanosecond. So there is no tick, nothing to round, and no
 //! special case for an entry that shares a tick with `now` but isn't due yet: such an entry is on a
 //! level whose slot starts by `now`, goes to a lower one, and on the lowest the question can't
-//! arise. The two levels below a microsecond cost 2 KiB a wheel and nothing an operation, since
+//! arise. The two levels below 4 µs cost 3 KiB a wheel and nothing an operation, since
 //! an entry visits them only if somebody asks while `now` is that close to it.
 //!
 //! # Invariants
@@ -23,16 +23,18 @@
 //!
 //! 1. Each entry is in one list, its `slot` names that list, and the lists' lengths add up to `len`.
 //! 2. A slot's entries lie within the slot. Its `min` is not above any of them.
-//! 3. Every occupied slot starts after the cursor, except the *open* one, which starts at it. So no
+//! 3. Every occupied slot starts after the cursor, except the *open* one, which contains it. So no
 //!    slot is behind the cursor, and none holds entries a rotation away.
 //! 4. Hence the lowest occupied level holds the earliest slot, and its lowest set bit names it.
 //! 5. What was inserted at or before the cursor waits in the *late* list, which is taken first.
 //! 6. An open slot holds at least one entry. The cursor stays where it is until it holds none.
 //!
 //! Moving the cursor forward, as far as the first occupied slot, keeps all of this: cursor and
-//! entry still first differ in the same digit.
+//! entry still first differ in the same digit. Then that slot is opened, and the cursor moves on
+//! inside it, to now if it can: what isn't due goes back relative to there, and so passes over the
+//! levels that it would leave again at once.
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 #[cfg(test)]
 mod tests;
@@ -65,10 +67,14 @@ pub(crate) trait Entries {
     fn set_slot(&mut self, i: u32, slot: u16);
 }
 
-/// A first-in, first-out list through the entries: circular, so the head's `prev` is the tail.
+/// A first-in, first-out list through the entries.
+///
+/// It keeps both of its ends, so that an insertion touches one other entry, the last, which is the
+/// most likely to be in cache; a ring through the head would touch two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
     head: u32,
+    tail: u32,
     len: u32,
     /// A lower bound of the `when`s in the list: exact while it only grows, stale after removals
     /// until it is empty.
@@ -76,7 +82,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) const EMPTY: Self = Self { head: NIL, len: 0, min: u64::MAX };
+    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0, min: u64::MAX };
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,20 +104,16 @@ impl List {
     #[inline]
     pub(crate) fn push_back<E: Entries>(&mut self, e: &mut E, i: u32, slot: u16) {
         e.set_slot(i, slot);
-        let when = e.when(i);
-        if self.head == NIL {
-            e.set_prev(i, i);
-            e.set_next(i, i);
-            *self = Self { head: i, len: 1, min: when };
+        e.set_prev(i, self.tail);
+        e.set_next(i, NIL);
+        if self.tail == NIL {
+            self.head = i;
         } else {
-            let (tail, _) = e.links(self.head);
-            e.set_prev(i, tail);
-            e.set_next(i, self.head);
-            e.set_next(tail, i);
-            e.set_prev(self.head, i);
-            self.len += 1;
-            self.min = self.min.min(when);
+            e.set_next(self.tail, i);
         }
+        self.tail = i;
+        self.len += 1;
+        self.min = self.min.min(e.when(i));
     }
 
     /// Removes an entry of this list.
@@ -119,17 +121,19 @@ impl List {
     pub(crate) fn unlink<E: Entries>(&mut self, e: &mut E, i: u32) {
         e.set_slot(i, NO_SLOT);
         let (prev, next) = e.links(i);
-        if next == i {
-            debug_assert!(self.head == i && self.len == 1, "entry {i} is of another list");
-            *self = Self::EMPTY;
+        if prev == NIL {
+            debug_assert_eq!(self.head, i, "of another list");
+            self.head = next;
         } else {
             e.set_next(prev, next);
-            e.set_prev(next, prev);
-            if self.head == i {
-                self.head = next;
-            }
-            self.len -= 1;
         }
+        if next == NIL {
+            debug_assert_eq!(self.tail, i, "of another list");
+            self.tail = prev;
+        } else {
+            e.set_prev(next, prev);
+        }
+        self.shrunk();
     }
 
     /// Removes and returns the entry that has waited longest.
@@ -139,8 +143,24 @@ impl List {
         if i == NIL {
             return None;
         }
-        self.unlink(e, i);
+        e.set_slot(i, NO_SLOT);
+        let (_, next) = e.links(i);
+        self.head = next;
+        if next == NIL {
+            self.tail = NIL;
+        } else {
+            e.set_prev(next, NIL);
+        }
+        self.shrunk();
         Some(i)
+    }
+
+    #[inline]
+    fn shrunk(&mut self) {
+        self.len -= 1;
+        if self.len == 0 {
+            self.min = u64::MAX;
+        }
     }
 
     /// The entries, longest waiting first.
@@ -156,11 +176,7 @@ impl List {
 
     /// Checks links, length, names and `min`, and that all entries are within `first..=last`.
     pub(crate) fn invariants<E: Entries>(&self, e: &E, slot: u16, first: u64, last: u64) {
-        if self.head == NIL {
-            assert!(self.len == 0 && self.min == u64::MAX, "slot {slot}: not reset when emptied");
-            return;
-        }
-        let (mut i, mut prev) = (self.head, e.links(self.head).0);
+        let (mut i, mut prev) = (self.head, NIL);
         for _ in 0..self.len {
             let when = e.when(i);
             assert_eq!(e.slot(i), slot, "entry {i} names another list");
@@ -169,7 +185,8 @@ impl List {
             assert!(self.min <= when, "slot {slot}: min {} above {when}", self.min);
             (prev, i) = (i, e.links(i).1);
         }
-        assert_eq!(i, self.head, "slot {slot}: more than {} entries", self.len);
+        assert_eq!((i, self.tail), (NIL, prev), "slot {slot} does not end after {}", self.len);
+        assert!(self.len > 0 || self.min == u64::MAX, "slot {slot}: not reset when emptied");
     }
 }
 
@@ -183,8 +200,10 @@ pub(crate) struct Raw {
     /// The levels that have an occupied slot, and each level's occupied slots.
     levels: u16,
     occupied: [u64; LEVELS],
-    /// The slot that the cursor stands at the start of, while it is being emptied; else `NO_SLOT`.
+    /// The slot that contains the cursor, while it is being emptied; else `NO_SLOT`.
     open: u16,
+    /// The open slot is being spread over the lower levels, due or not.
+    sorting: bool,
     /// The name of the late list: one of the two after the last slot, so that a wheel and its
     /// backlog never use the same.
     late: u16,
@@ -200,6 +219,7 @@ impl Raw {
             levels: 0,
             occupied: [0; LEVELS],
             open: NO_SLOT,
+            sorting: false,
             late: LATE,
             lists: Box::new([List::EMPTY; LISTS]),
         }
@@ -216,7 +236,7 @@ impl Raw {
         self.len == 0
     }
 
-    /// Up to where the wheel has been emptied: not after the latest `now` that it has been given.
+    /// A lower bound of now: not after the latest time that the wheel has been given.
     #[inline]
     pub(crate) fn cursor(&self) -> u64 {
         self.cursor
@@ -289,7 +309,7 @@ impl Raw {
     }
 
     /// Unlinks and returns the next entry to look at, if a slot that starts by `now` holds one, and
-    /// moves the cursor to that slot's start; if none does, moves it to `now`.
+    /// moves the cursor into that slot; if none does, to `now`; never past `now`.
     ///
     /// The caller compares the entry's exact time with `now`, and either it is due, or it has to be
     /// [inserted](Self::insert) again, which moves it to a lower level (the cascade). This happens
@@ -305,26 +325,64 @@ impl Raw {
             // A late entry need not be due at such a time, and inserting it again would not help.
             return None;
         }
-        let slot = if !self.lists[usize::from(self.late)].is_empty() {
-            self.late
-        } else if self.open != NO_SLOT {
-            self.open
-        } else {
-            match self.first() {
-                Some((slot, start)) if start <= now => {
-                    self.cursor = start;
-                    self.open = slot;
-                    slot
-                }
-                _ => {
-                    self.cursor = now;
-                    return None;
-                }
-            }
-        };
+        let slot = self.next_slot(now, usize::MAX)?;
         let i = self.lists[usize::from(slot)].pop_front(e);
         self.unlinked(slot);
         i
+    }
+
+    /// As [`take`](Self::take), for a caller who fires in batches, sorts each, and wants their order
+    /// to hold across batches, too: says with each entry whether it is *ripe*. One that is due and
+    /// not ripe goes back by [`insert`](Self::insert), as if it were not due: the cascade sorts it.
+    ///
+    /// `room` is how many more entries the batch takes, this one included. What is in a slot that
+    /// the batch takes whole is ripe; in a larger one, what has the time of the slot's earliest is, and
+    /// what is a nanosecond from it. *O*(1).
+    #[inline]
+    pub(crate) fn take_sorted<E: Entries>(
+        &mut self,
+        e: &mut E,
+        now: u64,
+        room: usize,
+    ) -> Option<(u32, bool)> {
+        if now < self.cursor {
+            return None;
+        }
+        let slot = self.next_slot(now, room)?;
+        let list = &mut self.lists[usize::from(slot)];
+        let earliest = list.min;
+        let i = list.pop_front(e)?;
+        self.unlinked(slot);
+        let ripe = !self.sorting || slot < SLOTS || slot >= LATE || {
+            let when = e.when(i);
+            // Lower slots hold what was earlier in this list.
+            when == earliest && !self.overtakes(when)
+        };
+        Some((i, ripe))
+    }
+
+    /// The list to take from next. Opens a slot if none is: one with more than `room` entries at its
+    /// start, so that even what is due in it goes to lower levels when inserted again.
+    #[inline]
+    fn next_slot(&mut self, now: u64, room: usize) -> Option<u16> {
+        if !self.lists[usize::from(self.late)].is_empty() {
+            return Some(self.late);
+        }
+        if self.open != NO_SLOT {
+            return Some(self.open);
+        }
+        match self.first() {
+            Some((slot, times)) if *times.start() <= now => {
+                self.sorting = self.lists[usize::from(slot)].len() > room;
+                self.cursor = if self.sorting { *times.start() } else { now.min(*times.end()) };
+                self.open = slot;
+                Some(slot)
+            }
+            _ => {
+                self.cursor = now;
+                None
+            }
+        }
     }
 
     /// Whether the entry that [`take`](Self::take) has just returned, though due at `when`, may have
@@ -346,7 +404,7 @@ impl Raw {
         now >= self.cursor
             && (!self.lists[usize::from(self.late)].is_empty()
                 || self.open != NO_SLOT
-                || self.first().is_some_and(|(_, start)| start <= now))
+                || self.first().is_some_and(|(_, times)| *times.start() <= now))
     }
 
     /// When to call [`take`](Self::take) next; `None` if there is nothing to wait for.
@@ -383,32 +441,16 @@ impl Raw {
         }
     }
 
-    /// The earliest occupied slot and its start. If one is open, it may be that one.
+    /// The earliest occupied slot, and its times. If one is open, it may be that one.
     #[inline]
-    fn first(&self) -> Option<(u16, u64)> {
+    fn first(&self) -> Option<(u16, RangeInclusive<u64>)> {
         if self.levels == 0 {
             return None;
         }
         let level = self.levels.trailing_zeros();
         let digit = self.occupied[level as usize].trailing_zeros();
         let slot = join(level, digit);
-        Some((slot, *bounds(self.cursor, slot).start()))
-    }
-
-    /// Whether an entry that [`take`](Self::take) has just returned comes before all that is left,
-    /// up to `room` entries that are taken next and sorted with it by the caller.
-    ///
-    /// If not, a caller to whom order matters inserts it again, due or not: the cascade is what
-    /// sorts. *O*(1).
-    #[inline]
-    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
-        if self.open != NO_SLOT {
-            let rest = &self.lists[usize::from(self.open)];
-            if rest.len as usize > room && when > rest.min {
-                return false;
-            }
-        }
-        self.first().is_none_or(|(slot, start)| slot == self.open || start > when)
+        Some((slot, bounds(self.cursor, slot)))
     }
 
     /// Moves everything in slots that start by `now` to `backlog`, and the cursor to `now`.
@@ -417,18 +459,21 @@ impl Raw {
     /// order, so that what is overdue doesn't hold up what is only now due. *O*(occupied slots):
     /// entries are not touched, however many there are.
     ///
+    /// As long as the backlog isn't empty there is work to do, whatever
+    /// [`next_expiration`](Self::next_expiration) says, which is about the wheel alone.
+    ///
     /// A backlog belongs to one wheel. What is taken from it before it is due goes back to the
     /// wheel; and before an entry is removed, [`Backlog::holds`] tells from where.
     ///
     /// # Panics
     ///
     /// If `backlog` is not empty.
-    #[allow(dead_code, reason = "the driver's")]
     pub(crate) fn split_due(&mut self, backlog: &mut Backlog, now: u64) {
         assert!(backlog.is_empty(), "the backlog still holds {} entries", backlog.len());
         let now = now.max(self.cursor);
         let due = &mut backlog.raw;
         (due.cursor, due.open, due.late) = (self.cursor, self.open, self.late);
+        due.sorting = self.sorting;
         let mut levels = self.levels;
         while levels != 0 {
             let level = levels.trailing_zeros();
@@ -452,7 +497,6 @@ impl Raw {
     }
 
     /// Takes over list `slot` of another wheel.
-    #[allow(dead_code, reason = "the driver's")]
     fn adopt(&mut self, other: &mut Self, slot: u16) {
         let list = std::mem::replace(&mut other.lists[usize::from(slot)], List::EMPTY);
         self.lists[usize::from(slot)] = list;
@@ -491,9 +535,10 @@ impl Raw {
             }
             let (first, last) = bounds(self.cursor, slot).into_inner();
             list.invariants(e, slot, first, last);
-            assert_eq!(first == self.cursor, slot == self.open, "slot {slot} at the cursor");
-            assert!(first >= self.cursor, "slot {slot} is behind the cursor");
-            if first > self.cursor {
+            if slot == self.open {
+                assert!(first <= self.cursor && self.cursor <= last, "slot {slot} is not open");
+            } else {
+                assert!(first > self.cursor, "slot {slot} is behind the cursor");
                 assert_eq!(slot_of(self.cursor, first), slot, "slot {slot} is on a wrong level");
             }
         }
@@ -522,7 +567,6 @@ impl fmt::Debug for Raw {
 ///
 /// Nothing is inserted here that was not split off and is due, so all of its slots start by the time of the split, and all of
 /// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
-#[allow(dead_code, reason = "the driver's")]
 #[derive(Debug)]
 pub(crate) struct Backlog {
     raw: Raw,
@@ -530,7 +574,6 @@ pub(crate) struct Backlog {
     until: u64,
 }
 
-#[allow(dead_code, reason = "the driver's")]
 impl Backlog {
     pub(crate) fn new() -> Self {
         Self { raw: Raw::new(0), until: 0 }
@@ -544,6 +587,12 @@ impl Backlog {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.raw.is_empty()
+    }
+
+    /// The time of the split.
+    #[inline]
+    pub(crate) fn until(&self) -> u64 {
+        self.until
     }
 
     /// Whether a linked entry is here, rather than in the wheel. *O*(1).
@@ -572,16 +621,21 @@ impl Backlog {
         self.raw.insert(e, i, when);
     }
 
-    /// As [`Raw::is_next`].
-    #[inline]
-    pub(crate) fn is_next(&self, when: u64, room: usize) -> bool {
-        self.raw.is_next(when, room)
-    }
-
     /// As [`Raw::take`], with the time of the split; an entry that isn't due goes back to the wheel.
+    #[cfg(any(test, fuzzing))]
     #[inline]
     pub(crate) fn take<E: Entries>(&mut self, e: &mut E) -> Option<u32> {
         self.raw.take(e, self.until)
+    }
+
+    /// As [`Raw::take_sorted`], with the time of the split.
+    #[inline]
+    pub(crate) fn take_sorted<E: Entries>(
+        &mut self,
+        e: &mut E,
+        room: usize,
+    ) -> Option<(u32, bool)> {
+        self.raw.take_sorted(e, self.until, room)
     }
 
     /// Checks the module's invariants, and that it [holds](Self::holds) what it holds. *O*(entries).
@@ -638,7 +692,7 @@ fn slot_of(cursor: u64, when: u64) -> u16 {
 
 /// The times of the slot of that name that is in the same rotation of its level as `near`.
 #[inline]
-fn bounds(near: u64, slot: u16) -> std::ops::RangeInclusive<u64> {
+fn bounds(near: u64, slot: u16) -> RangeInclusive<u64> {
     let shift = u32::from(slot / SLOTS) * BITS;
     let start = (near >> shift & !DIGIT | u64::from(slot % SLOTS)) << shift;
     start..=start | ((1 << shift) - 1)

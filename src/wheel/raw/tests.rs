@@ -300,16 +300,15 @@ fn in_turn_means_behind_what_has_the_same_time() {
     let last = b.entry();
     b.raw.insert_in_turn(&mut b.e, last, when);
     b.check();
-    let order: Vec<_> = std::iter::from_fn(|| {
-        let i = b.raw.take(&mut b.e, when)?;
-        if b.raw.cursor() < when {
+    let mut order = vec![];
+    while let Some(i) = b.raw.take(&mut b.e, when) {
+        if b.raw.overtakes(when) {
             b.raw.insert(&mut b.e, i, when);
+        } else {
+            order.push(i);
         }
-        Some((b.raw.cursor(), i))
-    })
-    .filter(|&(cursor, _)| cursor == when)
-    .map(|(_, i)| i)
-    .collect();
+        b.check();
+    }
     assert_eq!(order, [entries[0], entries[1], last]);
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
 
 /// Runs all rounds: of each load, of each round of it, of each system.
 fn measure(settings: &Settings, mut csv: Option<Csv>) -> Result<Vec<Series>, Box<dyn Error>> {
-    let Settings { kinds, plan, rounds, flavor, loads, .. } = settings;
+    let Settings { kinds, plan, rounds, flavor, loads, slack, .. } = settings;
     let capacity = plan.tasks * usize::try_from(*rounds)?;
     let turns = u64::try_from(loads.len() * kinds.len())? * u64::from(*rounds);
     // Hidden unless standard error is a terminal; moves between the rounds only.
@@ -97,7 +97,7 @@ fn measure(settings: &Settings, mut csv: Option<Csv>) -> Result<Vec<Series>, Box
     'all: for &load in loads {
         let systems = kinds
             .iter()
-            .map(|kind| Ok((kind.start(*flavor)?, Series::new(*kind, load, capacity))))
+            .map(|kind| Ok((kind.start(*flavor, *slack)?, Series::new(*kind, load, capacity))))
             .collect::<io::Result<Vec<_>>>()?;
         let (systems, series): (Vec<_>, Vec<_>) = systems.into_iter().unzip();
         let first = all.len();

@@ -304,6 +304,8 @@ fn log_us(lateness_us: f64) -> f64 {
 /// Colours that the colour-blind can tell apart (Okabe and Ito's).
 fn color(kind: Kind) -> RGBColor {
     match kind {
+        Kind::Deadbeat => RGBColor(213, 94, 0),
+        Kind::DeadbeatSpin => RGBColor(230, 159, 0),
         Kind::Tokio => RGBColor(0, 114, 178),
         #[cfg(tokio_unstable)]
         Kind::TokioAlt => RGBColor(86, 180, 233),

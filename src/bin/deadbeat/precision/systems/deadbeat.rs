@@ -20,19 +20,17 @@ pub(super) struct Deadbeat {
 }
 
 impl Deadbeat {
-    /// Starts a driver, which spins before each deadline if asked to.
-    ///
-    /// # Errors
-    ///
-    /// The system's, if it refuses the thread.
-    pub(super) fn new(host: Host, spin: bool, slack: Duration) -> io::Result<Self> {
+    /// A driver of its own, which spins before each deadline if asked to.
+    pub(super) fn new(host: Host, spin: bool, slack: Duration) -> Self {
         // The driver of the run before may not have ended yet: each has a name of its own, within
         // the 15 bytes that the kernel keeps.
         static RUNS: AtomicU32 = AtomicU32::new(0);
         // Ordering: a number that nothing else hangs on.
         let thread_name = format!("deadbeat-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-        let timekeeper = Timekeeper::builder().name(&thread_name).spin(spin).build()?;
-        Ok(Self { host, timekeeper, thread_name, slack })
+        let timekeeper = Timekeeper::builder().name(&thread_name).spin(spin).build();
+        // Starts the thread, and with it the clock's calibration, before it is measured.
+        deadbeat::block_on(timekeeper.sleep_until(timekeeper.now() + Duration::from_millis(20)));
+        Self { host, timekeeper, thread_name, slack }
     }
 }
 
@@ -44,7 +42,7 @@ impl System for Deadbeat {
     fn start(&self, round: &Arc<Round>) -> io::Result<()> {
         let (timekeeper, slack) = (self.timekeeper.clone(), self.slack);
         self.host.spawn_round(round, move |_, deadline| {
-            timekeeper.sleep_until(Instant::from_std(deadline)).slack(slack)
+            timekeeper.sleep_until(Instant::from_std(deadline)).with_slack(slack)
         });
         Ok(())
     }
@@ -57,7 +55,7 @@ impl System for Deadbeat {
     fn arm_and_drop(&self, timeout: Duration) -> Box<dyn FnMut() + Send> {
         let (timekeeper, slack) = (self.timekeeper.clone(), self.slack);
         Box::new(move || {
-            poll_and_drop(timekeeper.sleep_until(Instant::now() + timeout).slack(slack));
+            poll_and_drop(timekeeper.sleep_until(Instant::now() + timeout).with_slack(slack));
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The systems under measurement, and the floors below them.
 
 mod async_io;
+mod deadbeat;
 mod kernel;
 mod kernel_wake;
 mod std_thread;
@@ -49,6 +50,10 @@ pub(crate) enum TimerThreads {
 /// Names a system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// `deadbeat::time::sleep_until`.
+    Deadbeat,
+    /// The same, with the learned spin.
+    DeadbeatSpin,
     /// `tokio::time::sleep_until`.
     Tokio,
     /// The same on tokio's alternative timers.
@@ -67,6 +72,8 @@ pub(crate) enum Kind {
 impl Kind {
     /// All that are compiled in.
     pub(crate) const ALL: &[Self] = &[
+        Self::Deadbeat,
+        Self::DeadbeatSpin,
         Self::Tokio,
         #[cfg(tokio_unstable)]
         Self::TokioAlt,
@@ -80,10 +87,12 @@ impl Kind {
     pub(crate) const FLOOR: &str = "floor";
 
     /// What is measured unless asked otherwise.
-    pub(crate) const DEFAULT: &str = "tokio,floor";
+    pub(crate) const DEFAULT: &str = "deadbeat,tokio,floor";
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Deadbeat => "deadbeat",
+            Self::DeadbeatSpin => "deadbeat-spin",
             Self::Tokio => "tokio",
             #[cfg(tokio_unstable)]
             Self::TokioAlt => "tokio-alt",
@@ -101,7 +110,7 @@ impl Kind {
 
     /// Whether a timer of this system can be allowed to be late.
     pub(crate) fn takes_slack(self) -> bool {
-        false
+        matches!(self, Self::Deadbeat | Self::DeadbeatSpin)
     }
 
     /// Whether it runs on this runtime.
@@ -113,13 +122,17 @@ impl Kind {
         }
     }
 
-    /// Starts the system, with its own runtime.
+    /// Starts the system, with its own runtime; its timers may be late by `slack`, if it takes that.
     ///
     /// # Errors
     ///
     /// The system's, if it refuses the threads.
-    pub(crate) fn start(self, flavor: Flavor) -> io::Result<Box<dyn System>> {
+    pub(crate) fn start(self, flavor: Flavor, slack: Duration) -> io::Result<Box<dyn System>> {
         Ok(match self {
+            Self::Deadbeat => Box::new(deadbeat::Deadbeat::new(Host::new(flavor)?, false, slack)),
+            Self::DeadbeatSpin => {
+                Box::new(deadbeat::Deadbeat::new(Host::new(flavor)?, true, slack))
+            }
             Self::Tokio => Box::new(tokio::Tokio::new(Host::new(flavor)?)),
             #[cfg(tokio_unstable)]
             Self::TokioAlt => Box::new(tokio::Tokio::new(Host::with_alternative_timers()?)),

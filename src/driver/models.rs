@@ -1,0 +1,405 @@
+//! The driver's lock-free protocols under loom, one model each, on the real code.
+//!
+//! Run with
+//! `RUSTFLAGS="--cfg deadbeat_loom" cargo test --release --lib models --target-dir target/loom`.
+//!
+//! loom's threads share one OS thread, so these models take shards by hand and not from
+//! thread-locals; and there is no time in them: the driver is given one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Wake, Waker};
+
+use loom::thread;
+
+use super::core::{Core, Options};
+use super::engine::{Engine, Fired};
+use super::node::{Look, Moved, NEVER, Node};
+use super::shard::Shard;
+use super::timer::{arm, push, release};
+use crate::clock::ManualClock;
+
+/// When the driver comes, and deadlines around it.
+const NOW: u64 = 1_000_000;
+const DUE: u64 = NOW - 10;
+const LATER: u64 = NOW + 1_000_000;
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn counter() -> (Arc<Count>, Waker) {
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    (count.clone(), Waker::from(count))
+}
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A core with one shard, and its engine.
+struct World {
+    core: Arc<Core>,
+    shard: Arc<Shard>,
+    engine: Engine,
+}
+
+impl World {
+    fn new() -> Self {
+        let core = Core::new(ManualClock::new().into(), Options::default());
+        core.set_running();
+        let shard = core.adopt_shard();
+        let mut engine = Engine::new(0);
+        engine.set_shards(vec![shard.clone()]);
+        Self { core, shard, engine }
+    }
+}
+
+/// One visit of the driver.
+fn drive(core: &Core, engine: &mut Engine, now: u64) -> usize {
+    let mut fired = Vec::new();
+    while engine.turn(&core.pool, now, &mut fired) {}
+    engine.invariants();
+    let count = fired.len();
+    fired.into_iter().for_each(|Fired { waker, .. }| waker.wake());
+    count
+}
+
+/// Whether the driver, if it went to sleep now, would come in time: the promises hold.
+fn comes_by(engine: &Engine, deadline: u64) -> bool {
+    engine.has_mail() || engine.next_expiration().is_some_and(|next| next <= deadline)
+}
+
+fn model(f: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(f);
+}
+
+#[test]
+fn an_armed_node_fires_once_whenever_the_driver_comes() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (count, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: the only thread that uses the shard.
+                let node = unsafe { arm(&core, &shard, DUE, waker) };
+                core.ensure_wake(DUE).unwrap();
+                std::ptr::from_ref(node) as usize
+            })
+        };
+        drive(&core, &mut engine, NOW);
+        let node = owner.join().unwrap();
+        drive(&core, &mut engine, NOW);
+        assert_eq!(count.get(), 1);
+        // SAFETY: nodes live as long as the core.
+        assert_eq!(unsafe { &*(node as *const Node) }.look(), Look::Fired);
+    });
+}
+
+#[test]
+fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_back_once() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (count, waker) = counter();
+        // SAFETY: as above.
+        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let owner = {
+            let shard = shard.clone();
+            // SAFETY: the owner's node; it lives as long as the core.
+            thread::spawn(move || unsafe {
+                release(&*(node as *const Node), &shard, true).is_some()
+            })
+        };
+        let fired = drive(&core, &mut engine, NOW);
+        let cancelled = owner.join().unwrap();
+        assert_eq!(fired + usize::from(cancelled), 1, "fired {fired}, cancelled {cancelled}");
+        assert_eq!(count.get(), fired);
+        // Free again, and only once.
+        let (_, waker) = counter();
+        // SAFETY: this thread uses the shard alone now.
+        let (a, b) =
+            unsafe { (arm(&core, &shard, LATER, waker.clone()), arm(&core, &shard, LATER, waker)) };
+        assert!(!std::ptr::eq(a, b));
+        assert!(std::ptr::eq(a, node as *const Node));
+    });
+}
+
+#[test]
+fn a_node_that_is_armed_again_in_its_old_place_is_not_lost() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (_, waker) = counter();
+        // SAFETY: as above.
+        let first = unsafe { arm(&core, &shard, DUE, waker) };
+        drive(&core, &mut engine, DUE - 1);
+        // SAFETY: the owner's.
+        unsafe { release(first, &shard, true) }.unwrap();
+        // Dead, in the wheel, due at DUE. The driver removes it while the owner arms it for later.
+        let (count, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, LATER, waker) };
+                core.ensure_wake(LATER).unwrap();
+            })
+        };
+        drive(&core, &mut engine, NOW);
+        owner.join().unwrap();
+        assert!(comes_by(&engine, LATER), "nobody will look at it");
+        assert_eq!(count.get(), 0, "early");
+        drive(&core, &mut engine, LATER);
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_waker_that_is_replaced_while_the_node_expires_is_the_one_that_counts() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (old, waker) = counter();
+        // SAFETY: as above.
+        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let (new, waker) = counter();
+        let owner = thread::spawn(move || {
+            // SAFETY: the owner's armed node.
+            unsafe { (*(node as *const Node)).replace_waker(waker) }
+        });
+        drive(&core, &mut engine, NOW);
+        match owner.join().unwrap() {
+            // It will hear of it through the new waker: it must have been called, or be there still.
+            Look::Pending => {
+                drive(&core, &mut engine, NOW);
+                assert_eq!((old.get(), new.get()), (0, 1));
+            }
+            // The poll itself was ready.
+            Look::Fired => assert_eq!(new.get(), 0),
+        }
+    });
+}
+
+#[test]
+fn a_deadline_that_is_moved_earlier_is_kept() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (count, waker) = counter();
+        // SAFETY: as above.
+        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker) }) as usize;
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: lives as long as the core.
+                let node = unsafe { &*(node as *const Node) };
+                let Moved::Earlier { push: tell } = node.set_deadline(DUE) else { panic!() };
+                if tell {
+                    push(&core, &shard, node);
+                }
+                core.ensure_wake(DUE).unwrap();
+            })
+        };
+        drive(&core, &mut engine, 0);
+        owner.join().unwrap();
+        assert!(comes_by(&engine, DUE), "it would sleep until {:?}", engine.next_expiration());
+        drive(&core, &mut engine, NOW);
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_deadline_that_is_moved_later_fires_at_the_old_time_or_the_new_one() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let (count, waker) = counter();
+        // SAFETY: as above.
+        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let owner = thread::spawn(move || {
+            // SAFETY: lives as long as the core.
+            let node = unsafe { &*(node as *const Node) };
+            assert_eq!(node.set_deadline(LATER), Moved::Later);
+        });
+        drive(&core, &mut engine, NOW);
+        owner.join().unwrap();
+        if count.get() == 0 {
+            assert!(comes_by(&engine, LATER));
+            drive(&core, &mut engine, LATER);
+        }
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_driver_that_parks_was_kicked_or_knows_of_every_node() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let known = core.shards_seen();
+        let (count, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, DUE, waker) };
+                core.ensure_wake(DUE).unwrap();
+            })
+        };
+        // The driver, about to sleep until LATER; it has been asleep before.
+        core.retract_wake();
+        drive(&core, &mut engine, 0);
+        let next = engine.next_expiration().unwrap_or(LATER);
+        let parks = core.publish_wake(next, &engine, known);
+        owner.join().unwrap();
+        if parks && next > DUE {
+            assert!(!core.is_parked(), "asleep until {next}, and nobody has called");
+        }
+        core.retract_wake();
+        drive(&core, &mut engine, NOW);
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_kick_gets_a_parked_driver_up() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let known = core.shards_seen();
+        let (count, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, DUE, waker) };
+                core.ensure_wake(DUE).unwrap();
+            })
+        };
+        // A sleep without end: the model fails if nobody ends it.
+        while count.get() == 0 {
+            core.retract_wake();
+            drive(&core, &mut engine, NOW);
+            if count.get() == 0 && core.publish_wake(NEVER, &engine, known) {
+                let until = super::park::Until { monotonic_ns: None, now_ns: 0 };
+                core.parker.park(core.parked(), until);
+            }
+        }
+        owner.join().unwrap();
+        assert_eq!(count.get(), 1);
+    });
+}
+
+#[test]
+fn a_driver_that_retires_leaves_nothing_behind() {
+    use super::core::{IDLE, RUNNING};
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let known = core.shards_seen();
+        core.retract_wake();
+        let (_, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, DUE, waker) };
+                // Where `ensure_wake` would start a thread, it tells so here.
+                core.must_start(DUE)
+            })
+        };
+        drive(&core, &mut engine, 0);
+        core.no_driver(IDLE);
+        let stays = engine.has_mail() || core.shards_changed(known);
+        if stays {
+            core.set_running();
+            core.retract_wake();
+        }
+        let starts = owner.join().unwrap();
+        let knows = comes_by(&engine, DUE);
+        assert!(starts || knows, "no driver, and nobody starts one");
+        assert!(core.phase() == if stays { RUNNING } else { IDLE });
+    });
+}
+
+#[test]
+fn an_inbox_loses_nothing_when_it_wraps_and_overflows() {
+    use super::inbox::Inbox;
+    model(|| {
+        let inbox = Arc::new(Inbox::new());
+        let producer = {
+            let inbox = inbox.clone();
+            thread::spawn(move || {
+                (0..4).for_each(|i| {
+                    inbox.push(i);
+                });
+            })
+        };
+        let mut seen = Vec::new();
+        inbox.drain(|i| seen.push(i));
+        producer.join().unwrap();
+        inbox.drain(|i| seen.push(i));
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3]);
+        assert!(inbox.is_empty());
+    });
+}
+
+#[test]
+fn nodes_that_others_give_back_are_found_once_each() {
+    model(|| {
+        let World { core, shard, .. } = World::new();
+        let (_, waker) = counter();
+        // SAFETY: as above.
+        let armed: Vec<usize> = (0..2)
+            .map(|_| {
+                std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) }) as usize
+            })
+            .collect();
+        let others: Vec<_> = armed
+            .iter()
+            .map(|&node| {
+                let shard = shard.clone();
+                // SAFETY: a timer that has moved to another thread is cancelled there.
+                thread::spawn(move || unsafe {
+                    assert!(release(&*(node as *const Node), &shard, false).is_some());
+                })
+            })
+            .collect();
+        // The owner goes on arming meanwhile.
+        // SAFETY: as above.
+        let mut all = vec![std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) })];
+        others.into_iter().for_each(|other| other.join().unwrap());
+        // SAFETY: as above.
+        all.extend(
+            (0..2).map(|_| std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) })),
+        );
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 3, "a node was given out twice");
+    });
+}
+
+#[test]
+fn a_node_that_is_armed_while_the_driver_stops_is_fired_or_refused() {
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        core.retract_wake();
+        let (count, waker) = counter();
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, LATER, waker) };
+                core.ensure_wake(LATER).is_err()
+            })
+        };
+        let mut fired = Vec::new();
+        core.stop(&mut engine, &mut fired);
+        fired.into_iter().for_each(|Fired { waker, .. }| waker.wake());
+        let refused = owner.join().unwrap();
+        assert!(refused || count.get() == 1, "armed for ever on a driver that has stopped");
+    });
+}
