@@ -47,9 +47,9 @@ use crate::wheel::coalesce;
 /// hyper's timers on a [`Timekeeper`]: header-read timeouts, HTTP/2 keepalive, idle connections.
 ///
 /// To be handed to the builders of hyper and hyper-util; the [module](self) shows where. It takes the
-/// place of hyper-util's `TokioTimer`, needs no runtime of tokio's, and keeps time to the kernel's precision
-/// rather than to the millisecond. With a [`Manual`](crate::Manual) Timekeeper, whole connections run
-/// on virtual time.
+/// place of hyper-util's `TokioTimer`, works under any executor, and keeps time to the kernel's
+/// precision rather than to the millisecond. With a [`Manual`](crate::Manual) Timekeeper, whole
+/// connections run on virtual time.
 ///
 /// A handle: cloning gives another of the same Timekeeper, and counts as one of the Timekeeper's
 /// handles. It is not `Copy`, since a Timekeeper other than the global one has to be kept alive.
