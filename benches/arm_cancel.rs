@@ -64,7 +64,7 @@ fn arm_cancel<S: System>(c: &mut Criterion) {
         for (live, label) in LIVE {
             let id = format!("{threads}x{label}");
             if live > S::MAX_LIVE {
-                eprintln!("arm_cancel/{}/{id}: skipped, too many for it", S::NAME);
+                eprintln!("arm_cancel/{}/{id}: skipped, more than it can hold", S::NAME);
                 continue;
             }
             // Built when first used, so that a filter saves the time.
@@ -283,6 +283,7 @@ fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
 }
 
 fn all(c: &mut Criterion) {
+    arm_cancel::<Nothing>(c);
     arm_cancel::<Floor>(c);
     arm_cancel::<Deadbeat>(c);
     arm_cancel::<Tokio>(c);

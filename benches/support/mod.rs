@@ -5,6 +5,7 @@
 //! poll arms nothing, in any of these systems, and measures nothing.
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
+pub(crate) mod alloc;
 #[cfg(target_os = "linux")]
 pub(crate) mod os;
 pub(crate) mod systems;

@@ -271,6 +271,8 @@ pub(crate) struct Nothing;
 
 impl System for Nothing {
     const NAME: &str = "nothing";
+    /// There is nothing to hold.
+    const MAX_LIVE: usize = 0;
 
     fn start(_: usize) -> Self {
         Self
