@@ -1,7 +1,61 @@
-//! Timers and deadlines for Rust services.
+//! Timers for Rust services: the API of `tokio::time`, precise to the kernel's floor, and cheap
+//! enough to put around every call.
+//!
+//! ```
+//! use deadbeat::time::{Duration, sleep};
+//!
+//! # deadbeat::Manual::new().block_on(async {
+//! sleep(Duration::from_micros(200)).await;
+//! # });
+//! ```
+//!
+//! # What is where
+//!
+//! - [`time`]: `sleep`, `timeout`, `interval`, `DelayQueue` and their kin, with tokio's names and
+//!   semantics, on any executor.
+//! - [`Timekeeper`]: which clock and which driver thread timers are on. There is a global one, so most
+//!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
+//! - [`clock`]: what time it is, and how well that is known.
+//! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
+//! - `rt` (feature `hyper`): hyper's timers on the wheel.
+//!
+//! Without executor: [`Timekeeper::call_at`], [`sleep_until`], [`block_on`].
+//!
+//! # Guarantees
+//!
+//! - A timer never completes before its deadline, as read on its Timekeeper's clock and on
+//!   CLOCK_MONOTONIC.
+//! - Every armed timer fires once, or is cancelled, or its Timekeeper is shut down.
+//! - The clock never goes back; no arithmetic of [`time::Instant`] panics or wraps.
+//! - Cancelling takes no lock, makes no system call, and wakes nobody.
+//! - Memory is proportional to the peak of live timers.
+//! - There is no periodic tick, and at most one spurious wake for each time that the driver has
+//!   announced.
+//! - Wakers, callbacks and drops of user data run outside locks; one that panics is caught and
+//!   counted.
+//!
+//! # What it is not
+//!
+//! No wall clock, no calendar, no cron: deadlines are on a monotonic clock. No executor (but
+//! for tests). No real-time guarantee: how late a timer is, is up to the kernel's scheduler and to the
+//! executor; `deadbeat precision` measures it.
+//!
+//! # Features
+//!
+//! None are on by default.
+//!
+//! - `hyper`: `rt::HyperTimer`. Brings `hyper` without its default features.
+//! - `cli`: the `deadbeat` command. Brings what that needs; nothing for the library.
+//!
+//! # Platforms
+//!
+//! Linux on x86-64 first. Elsewhere, `cfg` chooses the OS clock and portable parking, with the same
+//! guarantees and the platform's precision.
 
 pub mod clock;
 mod driver;
+#[cfg(feature = "hyper")]
+pub mod rt;
 mod sync;
 pub mod time;
 pub mod wheel;
@@ -10,3 +64,18 @@ pub use driver::{
     Advance, Builder, Callback, Entered, Fired, JoinHandle, Lateness, Manual, Scope, Stats,
     Timekeeper, block_on, sleep_until,
 };
+
+/// The code in README and docs, compiled and run as tests.
+#[cfg(doctest)]
+mod docs {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/architecture.md")]
+    struct Architecture;
+    #[doc = include_str!("../docs/clock.md")]
+    struct Clock;
+    #[doc = include_str!("../docs/wheel.md")]
+    struct Wheel;
+    #[doc = include_str!("../docs/driver.md")]
+    struct Driver;
+}

@@ -30,7 +30,7 @@ impl System for Deadbeat {
 
     #[inline]
     fn timeout(&self, timeout: Duration) -> impl Future + Send + use<> {
-        deadbeat::time::sleep(timeout)
+        deadbeat::time::timeout(timeout, pending::<()>())
     }
 }
 

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, current, ticks};
+use super::{Clock, ticks, with_current};
 
 mod sealed {
+    #[expect(unnameable_types, reason = "that is what seals it")]
     pub trait Sealed {}
 }
 
@@ -127,7 +128,7 @@ impl<C: Class> Instant<C> {
     /// ```
     #[inline]
     pub fn now() -> Self {
-        C::read(&current())
+        with_current(C::read)
     }
 
     /// Time from `earlier` until `self`, or zero if `earlier` is later.
@@ -221,12 +222,13 @@ impl Instant {
 
 /// Both clocks at the same moment: ours read before and after `std`'s, and the middle taken.
 fn both_now() -> (Instant, std::time::Instant) {
-    let clock = current();
-    let before = clock.now();
-    #[expect(clippy::disallowed_methods, reason = "the conversion is about this very clock")]
-    let theirs = std::time::Instant::now();
-    let after = clock.now();
-    (before + after.duration_since(before) / 2, theirs)
+    with_current(|clock| {
+        let before = clock.now();
+        #[expect(clippy::disallowed_methods, reason = "the conversion is about this very clock")]
+        let theirs = std::time::Instant::now();
+        let after = clock.now();
+        (before + after.duration_since(before) / 2, theirs)
+    })
 }
 
 impl From<std::time::Instant> for Instant {

@@ -4,8 +4,7 @@
 //! or a vDSO lookup of our own: it is as fast, and a preloaded library or a test binary that
 //! defines the symbol then owns our time too.
 
-#![cfg_attr(unix, allow(unsafe_code))]
-
+pub(crate) use affinity::{Affinity, pin_this_thread};
 pub(crate) use imp::{boottime_ns, monotonic_ns, realtime_ns};
 
 #[cfg(unix)]
@@ -97,5 +96,74 @@ mod imp {
     /// Nanoseconds since the Unix epoch, as far as the machine knows.
     pub(crate) fn realtime_ns() -> u64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, saturating_ns)
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod affinity {
+    /// The processors that a thread may use.
+    pub(crate) struct Affinity(libc::cpu_set_t);
+
+    impl Affinity {
+        /// `None` if the machine has more processors than the set can hold, or this isn't allowed.
+        pub(crate) fn of_this_thread() -> Option<Self> {
+            // SAFETY: an empty set is all zeros.
+            let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `set` is as large as is said, and borrowed for the call only.
+            let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+            (result == 0).then_some(Self(set))
+        }
+
+        /// Their numbers.
+        pub(crate) fn cpus(&self) -> impl Iterator<Item = usize> {
+            (0..8 * size_of::<libc::cpu_set_t>()).filter(|cpu| {
+                // SAFETY: the number is within the set.
+                unsafe { libc::CPU_ISSET(*cpu, &self.0) }
+            })
+        }
+
+        /// Lets the thread use them again.
+        pub(crate) fn restore(&self) {
+            set_affinity(&self.0);
+        }
+    }
+
+    /// Moves this thread to a processor. `false` if it isn't allowed there.
+    pub(crate) fn pin_this_thread(cpu: usize) -> bool {
+        // SAFETY: an empty set is all zeros.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        if cpu >= 8 * size_of_val(&set) {
+            return false;
+        }
+        // SAFETY: the number is within the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+        set_affinity(&set)
+    }
+
+    fn set_affinity(set: &libc::cpu_set_t) -> bool {
+        // SAFETY: `set` is as large as is said, and borrowed for the call only.
+        unsafe { libc::sched_setaffinity(0, size_of_val(set), set) == 0 }
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod affinity {
+    /// Not known here: the system doesn't let a thread choose its processor.
+    pub(crate) enum Affinity {}
+
+    impl Affinity {
+        pub(crate) fn of_this_thread() -> Option<Self> {
+            None
+        }
+
+        pub(crate) fn cpus(&self) -> impl Iterator<Item = usize> {
+            std::iter::empty()
+        }
+
+        pub(crate) fn restore(&self) {}
+    }
+
+    pub(crate) fn pin_this_thread(_cpu: usize) -> bool {
+        false
     }
 }

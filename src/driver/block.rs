@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use super::park::{PARKED, Parker, Until};
-use super::timekeeper::{Timekeeper, current_clock};
-use crate::clock::Instant;
+use super::timekeeper::{Timekeeper, with_current_clock};
+use crate::clock::{Clock, Instant};
 use crate::sync::atomic::AtomicU32;
 
 struct Unpark(Thread);
@@ -69,7 +69,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// assert!(Instant::now() >= deadline);
 /// ```
 pub fn sleep_until(deadline: Instant) {
-    let clock = current_clock();
+    let clock = with_current_clock(Clock::clone);
     if clock.is_manual() {
         return block_on(Timekeeper::current().sleep_until(deadline));
     }

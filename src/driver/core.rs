@@ -278,7 +278,7 @@ impl Core {
     }
 
     /// The version of the list of shards.
-    #[cfg(test)]
+    #[cfg(all(test, deadbeat_loom))]
     pub(super) fn shards_seen(&self) -> usize {
         self.shards_version.load(Acquire)
     }

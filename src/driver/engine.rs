@@ -169,7 +169,7 @@ impl Engine {
         loop {
             let node = self.nodes.get(index);
             let seen = node.see();
-            let linked = node.links().slot != NO_SLOT;
+            let linked = node.slot() != NO_SLOT;
             if !seen.live() || (linked && node.visit() <= seen.deadline) {
                 // Nobody waits for it, or it will be visited in time.
                 return;
@@ -221,11 +221,6 @@ impl Engine {
     pub(crate) fn invariants(&self) {
         self.wheel.invariants(&self.nodes);
         self.backlog.invariants(&self.nodes);
-    }
-
-    /// How many nodes stand in the wheels.
-    pub(crate) fn linked(&self) -> usize {
-        self.wheel.len() + self.backlog.len()
     }
 }
 
@@ -297,10 +292,10 @@ impl Entries for Nodes {
         self.get(i).set_links(|links| links.next = next);
     }
     fn slot(&self, i: u32) -> u16 {
-        self.get(i).links().slot
+        self.get(i).slot()
     }
     fn set_slot(&mut self, i: u32, slot: u16) {
-        self.get(i).set_links(|links| links.slot = slot);
+        self.get(i).set_slot(slot);
     }
 }
 

@@ -34,5 +34,5 @@ pub use timekeeper::{Builder, Entered, Scope, Timekeeper};
 
 pub(crate) use core::Stopped;
 pub(crate) use handle::Handle;
-pub(crate) use timekeeper::{current, current_clock};
+pub(crate) use timekeeper::{current, with_current_clock};
 pub(crate) use timer::Timer;

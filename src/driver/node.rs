@@ -72,6 +72,8 @@ pub(crate) struct Node {
     /// The driver's alone.
     links: UnsafeCell<Links>,
     pub(crate) index: u32,
+    /// The driver's alone, too; beside the links it would cost two bytes of padding too many.
+    slot: UnsafeCell<u16>,
     queued: AtomicU8,
 }
 
@@ -79,7 +81,6 @@ pub(crate) struct Node {
 pub(crate) struct Links {
     pub(crate) prev: u32,
     pub(crate) next: u32,
-    pub(crate) slot: u16,
 }
 
 // SAFETY: the waker slot, the free-list link and the wheel links each have one owner at a time, as
@@ -141,7 +142,8 @@ impl Node {
             visit: AtomicU64::new(NEVER),
             waker: UnsafeCell::new(MaybeUninit::uninit()),
             next_free: UnsafeCell::new(std::ptr::null()),
-            links: UnsafeCell::new(Links { prev: NIL, next: NIL, slot: NO_SLOT }),
+            links: UnsafeCell::new(Links { prev: NIL, next: NIL }),
+            slot: UnsafeCell::new(NO_SLOT),
             index,
             queued: AtomicU8::new(0),
         }
@@ -407,22 +409,24 @@ impl Node {
         self.links.with(|links| unsafe { *links })
     }
 
+    /// Which list of the wheel it is in.
+    #[inline]
+    pub(crate) fn slot(&self) -> u16 {
+        // SAFETY: the driver's alone, and called by it alone.
+        self.slot.with(|slot| unsafe { *slot })
+    }
+
+    #[inline]
+    pub(crate) fn set_slot(&self, slot: u16) {
+        // SAFETY: the driver's alone, and called by it alone.
+        self.slot.with_mut(|place| unsafe { *place = slot });
+    }
+
     /// Changes the wheel's links.
     #[inline]
     pub(crate) fn set_links(&self, change: impl FnOnce(&mut Links)) {
         // SAFETY: the driver's alone, and called by it alone.
         self.links.with_mut(|links| change(unsafe { &mut *links }));
-    }
-
-    /// Starts the generation close to its end, to see it wrap.
-    #[cfg(test)]
-    pub(crate) fn set_generation(&self, generation: u64) {
-        self.state.store(generation << 8 | FREE, Relaxed);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.state.load(Relaxed) >> 8
     }
 }
 
@@ -441,5 +445,54 @@ fn store_then_fence(word: &AtomicU64, value: u64) {
         // Ordering: release publishes deadline and waker; the fence is Dekker's.
         word.store(value, Release);
         fence(SeqCst);
+    }
+}
+
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+mod tests {
+    use super::*;
+
+    fn fire(node: &Node) -> bool {
+        matches!(node.fire(node.see()), Fire::Wake(_))
+    }
+
+    #[test]
+    fn a_node_is_one_cache_line() {
+        assert_eq!((size_of::<Node>(), align_of::<Node>()), (64, 64));
+    }
+
+    #[test]
+    fn the_generation_wraps_without_touching_the_phase() {
+        const LAST: u64 = u64::MAX >> 8;
+        let node = Node::new(0);
+        node.state.store(LAST << 8 | FREE, Relaxed);
+        // SAFETY: nobody else has the node; it is let go after each firing.
+        unsafe {
+            for generation in [0, 1, 2] {
+                node.arm(10, Waker::noop().clone());
+                assert_eq!(node.state.load(Relaxed), generation << 8 | ARMED);
+                assert!(fire(&node));
+                assert_eq!(node.look(), Look::Fired);
+                assert!(matches!(node.release(), (None, true)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_driver_that_looked_before_a_cancel_does_not_fire_what_was_armed_after_it() {
+        for generation in [0, u64::MAX >> 8] {
+            let node = Node::new(0);
+            node.state.store(generation << 8 | FREE, Relaxed);
+            // SAFETY: nobody else has the node.
+            unsafe {
+                node.arm(10, Waker::noop().clone());
+                let seen = node.see();
+                assert!(matches!(node.release(), (Some(_), true)));
+                node.arm(1_000_000, Waker::noop().clone());
+                assert!(matches!(node.fire(seen), Fire::Changed));
+                assert!(node.see().live());
+                drop(node.release());
+            }
+        }
     }
 }

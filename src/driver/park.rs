@@ -16,6 +16,13 @@ pub(super) struct Until {
     /// Nanoseconds of the kernel's monotonic clock; `None`: only when called.
     pub(super) monotonic_ns: Option<u64>,
     /// What that clock says about now, for parkers that can only wait relatively.
+    #[cfg_attr(
+        all(
+            any(target_os = "linux", target_os = "android"),
+            not(any(deadbeat_loom, deadbeat_shuttle))
+        ),
+        expect(dead_code, reason = "a futex waits absolutely")
+    )]
     pub(super) now_ns: u64,
 }
 

@@ -362,14 +362,14 @@ impl<F: Future> Future for Scope<F> {
     }
 }
 
-/// The clock of the current Timekeeper. Does not start the global one.
+/// Hands out the clock of the current Timekeeper. Does not start the global one.
 #[inline]
-pub(crate) fn current_clock() -> Clock {
+pub(crate) fn with_current_clock<R>(f: impl FnOnce(&Clock) -> R) -> R {
     let entered = local::entered();
     if entered.is_null() {
-        Clock::system()
+        f(&Clock::system())
     } else {
-        // SAFETY: as in `current`; borrowed for the moment.
-        unsafe { (*entered).clock.clone() }
+        // SAFETY: as in `current`; `f` reads the clock, and drops no guard.
+        f(unsafe { &(*entered).clock })
     }
 }

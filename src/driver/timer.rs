@@ -113,7 +113,7 @@ impl Timer {
 
     #[inline]
     fn poll_unarmed(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
-        if self.done || (!self.ahead && self.core.clock.safe_now() >= deadline) {
+        if self.done || (!self.ahead && self.core.clock.has_come(deadline)) {
             self.done = true;
             return Poll::Ready(Ok(()));
         }
@@ -154,7 +154,7 @@ impl Timer {
     /// Spins up to the deadline, which is less than a lead away.
     #[cold]
     fn spin_until(&mut self, deadline: u64) {
-        while self.core.clock.safe_now() < deadline {
+        while !self.core.clock.has_come(deadline) {
             std::hint::spin_loop();
         }
         self.done = true;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Instant;
 use super::error::TimekeeperStopped;
-use crate::driver::{self, Handle, Timer};
+use crate::driver::{self, Handle, Timekeeper, Timer};
 use crate::wheel::coalesce;
 
 /// Waits until `duration` has passed.
@@ -35,14 +35,7 @@ use crate::wheel::coalesce;
 /// ```
 #[inline]
 pub fn sleep(duration: Duration) -> Sleep {
-    let core = driver::current();
-    let deadline = core.clock.now() + duration;
-    let mut sleep = Sleep::on(core, deadline);
-    // No second look at the clock to arm what was in the future a moment ago.
-    if duration > Duration::ZERO {
-        sleep.timer.assume_ahead();
-    }
-    sleep
+    Sleep::after(driver::current(), duration)
 }
 
 /// Waits until `deadline`.
@@ -107,6 +100,36 @@ impl Sleep {
     #[inline]
     pub(crate) fn on(core: Handle, deadline: Instant) -> Self {
         Self { deadline, slack_ns: 0, timer: Timer::new(core) }
+    }
+
+    /// Waits for `duration` from now, on the clock of `core`.
+    #[inline]
+    pub(crate) fn after(core: Handle, duration: Duration) -> Self {
+        let deadline = core.clock.now() + duration;
+        let mut sleep = Self::on(core, deadline);
+        // No second look at the clock to arm what was in the future a moment ago.
+        if duration > Duration::ZERO {
+            sleep.timer.assume_ahead();
+        }
+        sleep
+    }
+
+    /// What the clock says that its deadlines are on.
+    #[inline]
+    pub(crate) fn now(&self) -> Instant {
+        self.timer.core().clock.now()
+    }
+
+    /// The latest time that has certainly come: what is due by then may fire.
+    #[inline]
+    pub(crate) fn safe_now(&self) -> Instant {
+        Instant::from_nanos(self.timer.core().clock.sample().safe_ns)
+    }
+
+    /// Cancels what is armed, so that nobody is woken. The next poll arms again.
+    #[inline]
+    pub(crate) fn disarm(&mut self) {
+        self.timer.release();
     }
 
     /// When it is due.
@@ -190,4 +213,25 @@ impl Future for Sleep {
     }
 }
 
-const _: () = assert!(size_of::<Sleep>() <= 64);
+impl Timekeeper {
+    /// As [`sleep`](crate::time::sleep()), on this Timekeeper, whichever is current.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::time::Duration;
+    ///
+    /// let manual = deadbeat::Manual::new();
+    /// let nap = manual.timekeeper().sleep(Duration::from_secs(1));
+    /// assert_eq!(nap.deadline(), manual.now() + Duration::from_secs(1));
+    /// ```
+    #[inline]
+    pub fn sleep(&self, duration: Duration) -> Sleep {
+        Sleep::after(self.core().clone(), duration)
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Sleep>() <= 64);
+    super::plain::<Sleep>();
+};

@@ -622,6 +622,7 @@ impl Backlog {
     }
 
     /// As [`Raw::take`], with the time of the split; an entry that isn't due goes back to the wheel.
+    #[cfg(any(test, fuzzing))]
     #[inline]
     pub(crate) fn take<E: Entries>(&mut self, e: &mut E) -> Option<u32> {
         self.raw.take(e, self.until)

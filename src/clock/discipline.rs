@@ -1,0 +1,567 @@
+//! From samples to lines: the counter, disciplined by `CLOCK_MONOTONIC`.
+//!
+//! A sans-IO core. [`observe`](Discipline::observe) takes a [`Sample`] and updates what is known of
+//! the rate; [`line`](Discipline::line) then draws the next [`Line`] through the pivot at which it
+//! is to begin. The caller samples and publishes, whenever a read meets the horizon and whenever
+//! the driver is about to sleep or has woken; the core never asks to be called.
+//!
+//! # Where a line begins
+//!
+//! Let *ref* be the interval in which the reference lies at the new pivot: the last anchor carried
+//! on by the ticks since, a bracket wide. The *target* is the old line drawn on to the pivot, moved
+//! into *ref* if it isn't there. The new line begins
+//!
+//! 1. at a pivot within the old line's horizon: **exactly at the old line's value**, and slews
+//!    towards the target, so that whoever read the old line before the pivot read no more than
+//!    whoever reads the new one after it. If the target is ahead by more than a slew within the
+//!    horizon covers, it begins at the target: a step, forward only.
+//! 2. at a pivot beyond the horizon: nobody can have been served more than the old line's last
+//!    value, since readers check the horizon, so **at the target, or at that last value if it is
+//!    later**. A silent process meets its clock corrected, and not in the middle of a slew.
+//! 3. at a pivot that a sound counter can't have: before the old one, or so far beyond the horizon
+//!    that no slew of the reference explains it. What the old line can have served *by now*, as the
+//!    reference has it, **is the floor instead of the last value**: so a counter that leaps an hour
+//!    doesn't move our time, and one that is reset doesn't stop it.
+//!
+//! By 1 and 2 no read is behind an earlier one of any thread while the counter is sound, however
+//! the reference is slewed or stepped. (One coincidence is taken for a fault of the counter: a
+//! kernel that lets `CLOCK_MONOTONIC` go back, against its promise, by just as much as the process
+//! has been silent, give or take a horizon.) After a fault, 3 may begin below what a faulty counter
+//! made some threads read: by no more than the old line is long, for beyond its horizon it isn't
+//! read. A step back within the horizon is too small for readers to see, too, and makes threads
+//! disagree by no more than that. Within one thread the caller holds every read to the ones before.
+//!
+//! # The rate
+//!
+//! See [`rate`](super::rate). The rate over the longest baseline is used until a new sample
+//! disagrees with it by more than the error bars: over the last interval, or over the last 50 to
+//! 100 ms. Then the window restarts. A slight change (at most 500 ppm; NTP at work) is adopted
+//! from the interval that showed it. After a greater one (a fast slew, a migrated or restored
+//! machine, a fault) nothing is known: until there is a new baseline of 5 ms, lines are short
+//! ([`DOUBTFUL_SPAN_NS`]) and run at the slower of the old rate and the one just seen, because what
+//! is behind may be stepped forward, and what is ahead must be waited for. A rate that no kernel
+//! can have asked for (they end at 10 %) needs two baselines that agree, and counts as a fault.
+//!
+//! # The error bound
+//!
+//! Each line carries the distance to the farther end of *ref* at its pivot, remaining phase
+//! included, and the rate's bound. It holds while rates are what they were at the last samples; a
+//! change of rate by *x* that nobody has sampled yet adds up to *x* times the horizon (20 ns for
+//! 1 ppm, 1.7 ms for the fastest slew that chrony makes).
+
+use super::{
+    line::Line,
+    rate::{Anchor, Rate, Window},
+    report::OsReason,
+    ticks,
+    witness::{Bracket, Sample},
+};
+
+/// The horizon of an ordinary line: how long a read may go without a look at the reference.
+pub(crate) const SPAN_NS: u64 = 20_000_000;
+
+const _: () = assert!(SPAN_NS + SPAN_NS / SLIGHT <= Line::MAX_SPAN_NS);
+
+/// The horizon while the rate is in doubt.
+pub(crate) const DOUBTFUL_SPAN_NS: u64 = 1_000_000;
+
+/// The shortest baseline that makes a rate.
+pub(crate) const MIN_BASELINE_NS: u64 = 5_000_000;
+
+/// The counter isn't used if reading the reference between two readings of it takes longer, at the
+/// least: far more than a system call costs, even where reading the counter is emulated.
+const MAX_HALF_BRACKET_NS: u64 = 25_000;
+
+/// By how much, in parts of the rate, a slew or a slight change of rate may differ: 500 ppm.
+const SLIGHT: u64 = 2000;
+
+/// By how much a kernel may change the rate of `CLOCK_MONOTONIC`: an eighth, a little over the 10 %
+/// that Linux accepts.
+const KERNEL_LIMIT: u64 = 8;
+
+/// What counter and reference may differ by, besides what a kernel may have slewed, before the
+/// counter is taken to have leapt.
+const LEAP_NS: u64 = 2 * SPAN_NS;
+
+/// What the reference's own steps add: the kernel dithers its multiplier, some clocks are coarse.
+const NOISE_NS: u64 = if cfg!(target_os = "linux") { 16 } else { 120 };
+
+/// This many faults, without a second of soundness between them, and the counter is given up.
+const MAX_FAULTS: u32 = 8;
+
+/// This many first baselines whose halves disagree, and the counter isn't used at all.
+const MAX_BASELINES: u32 = 3;
+
+/// How often the discipline did what. Only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) reanchors: u64,
+    pub(crate) steps: u64,
+    pub(crate) history_resets: u64,
+    pub(crate) faults: u64,
+}
+
+/// The discipline's state. See the module's doc.
+#[derive(Debug)]
+pub(crate) struct Discipline {
+    phase: Phase,
+    /// Brackets up to this width are narrow: twice the narrowest there was, relaxed when it is not
+    /// met for a while.
+    narrow_ticks: u64,
+    counts: Counts,
+    /// Faults since the last second of soundness.
+    recent_faults: u32,
+    /// The last sample of all witnesses: what a jump will be classified by.
+    last: Option<Sample>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The OS clock is served.
+    Off(OsReason),
+    /// The OS clock is served until the first baseline exists.
+    Baseline { first: Anchor, middle: Option<Anchor>, attempts: u32 },
+    /// The counter is served.
+    Running(Running),
+}
+
+#[derive(Debug)]
+struct Running {
+    window: Window,
+    /// The last sample, however wide.
+    latest: Anchor,
+    rate: Rate,
+    /// In doubt, `rate` is that of the window before.
+    doubt: Option<Doubt>,
+    /// What the rate must stay near, unless two baselines agree that it doesn't.
+    nominal: u64,
+    /// The reference has gone back since the last line.
+    reference_regressed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    /// The slower rate to run at meanwhile.
+    slow_mult: u64,
+    /// An implausible rate, waiting for a second baseline to agree.
+    candidate: Option<Rate>,
+}
+
+/// How the two halves of the first baseline compare.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Baseline {
+    pub(crate) rate: Rate,
+    pub(crate) halves_apart: u64,
+    pub(crate) half_bracket_ns: u64,
+}
+
+impl Discipline {
+    pub(crate) const fn new() -> Self {
+        Self {
+            phase: Phase::Off(OsReason::NotCalibrated),
+            narrow_ticks: u64::MAX,
+            counts: Counts { reanchors: 0, steps: 0, history_resets: 0, faults: 0 },
+            recent_faults: 0,
+            last: None,
+        }
+    }
+
+    /// Serves the OS clock from the next line on, for `reason`.
+    pub(crate) fn retire(&mut self, reason: OsReason) {
+        self.phase = Phase::Off(reason);
+    }
+
+    /// Begins the first baseline.
+    pub(crate) fn begin(&mut self, sample: &Sample) {
+        self.last = Some(*sample);
+        match Anchor::new(&sample.bracket) {
+            Some(first) => {
+                self.narrow_ticks = narrow(sample.bracket.width());
+                self.phase = Phase::Baseline { first, middle: None, attempts: 1 };
+            }
+            None => self.retire(OsReason::CounterWentBack),
+        }
+    }
+
+    /// Why the OS clock is served; `None` if the counter is.
+    pub(crate) fn os_reason(&self) -> Option<&OsReason> {
+        match &self.phase {
+            Phase::Off(reason) => Some(reason),
+            Phase::Baseline { .. } => Some(&OsReason::Calibrating),
+            Phase::Running(_) => None,
+        }
+    }
+
+    /// Whether the first baseline has begun and isn't complete.
+    pub(crate) fn is_calibrating(&self) -> bool {
+        matches!(self.phase, Phase::Baseline { .. })
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        match &self.phase {
+            Phase::Running(running) => Some(running.rate),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many brackets to try, and which width is enough.
+    pub(crate) fn bracketing(&self) -> (u32, u64) {
+        match self.phase {
+            Phase::Off(_) | Phase::Baseline { .. } => (16, 0),
+            Phase::Running(_) => (4, self.narrow_ticks),
+        }
+    }
+
+    /// Takes note of a sample. Returns the first baseline if this completes it.
+    ///
+    /// *O*(1), no allocation.
+    pub(crate) fn observe(&mut self, sample: &Sample) -> Option<Baseline> {
+        let regressed =
+            self.last.is_some_and(|last| sample.bracket.monotonic_ns < last.bracket.monotonic_ns);
+        self.last = Some(*sample);
+        let Some(anchor) = Anchor::new(&sample.bracket) else {
+            self.fault();
+            return None;
+        };
+        let is_narrow = self.judge_width(&sample.bracket);
+        match &mut self.phase {
+            Phase::Off(_) => None,
+            Phase::Baseline { .. } => self.observe_baseline(anchor),
+            Phase::Running(running) => {
+                running.reference_regressed |= regressed;
+                let seen = running.observe(anchor, is_narrow);
+                self.counts.history_resets += u64::from(seen.restarted);
+                if seen.fault {
+                    self.fault();
+                } else if seen.sound {
+                    self.recent_faults = 0;
+                }
+                None
+            }
+        }
+    }
+
+    /// Begins the first baseline anew, or ends it: at 5 ms, if its halves agree.
+    fn observe_baseline(&mut self, anchor: Anchor) -> Option<Baseline> {
+        let Phase::Baseline { first, middle, attempts } = &mut self.phase else { return None };
+        if anchor.tick <= first.tick || anchor.ns < first.ns {
+            self.retire(OsReason::CounterWentBack);
+            return None;
+        }
+        let Some(between) = *middle else {
+            if anchor.ns_since(first) >= MIN_BASELINE_NS / 2 {
+                *middle = Some(anchor);
+            }
+            return None;
+        };
+        if anchor.ns_since(first) < MIN_BASELINE_NS
+            || anchor.ns_since(&between) < MIN_BASELINE_NS / 4
+        {
+            return None;
+        }
+        let (Some(rate), Some(early), Some(late)) = (
+            Rate::between(first, &anchor),
+            Rate::between(first, &between),
+            Rate::between(&between, &anchor),
+        ) else {
+            self.retire(OsReason::CounterWentBack);
+            return None;
+        };
+        let half_bracket_ns = ticks::ns_ceil(anchor.half_ticks, rate.mult);
+        let baseline = Baseline { rate, halves_apart: early.distance(&late), half_bracket_ns };
+        if half_bracket_ns > MAX_HALF_BRACKET_NS {
+            self.retire(OsReason::CounterSlow { bracket_ns: half_bracket_ns.saturating_mul(2) });
+        } else if early.agrees(&late) {
+            self.phase = Phase::Running(Running::new(*first, anchor, rate));
+        } else if *attempts < MAX_BASELINES {
+            (*first, *middle, *attempts) = (anchor, None, *attempts + 1);
+            return None;
+        } else {
+            self.retire(OsReason::RatesDisagree);
+        }
+        Some(baseline)
+    }
+
+    /// Whether the bracket is narrow enough to measure a rate by, by a standard that adapts.
+    fn judge_width(&mut self, bracket: &Bracket) -> bool {
+        let width = bracket.width();
+        if width <= self.narrow_ticks {
+            self.narrow_ticks = self.narrow_ticks.min(narrow(width));
+            true
+        } else {
+            self.narrow_ticks = self.narrow_ticks.saturating_add(self.narrow_ticks / 8 + 1);
+            false
+        }
+    }
+
+    fn fault(&mut self) {
+        self.counts.faults += 1;
+        self.recent_faults += 1;
+        if self.recent_faults > MAX_FAULTS && self.is_running() {
+            self.retire(OsReason::CounterFaulty { faults: self.counts.faults });
+        }
+    }
+
+    /// The line to publish, beginning at `pivot`, which the caller has read inside the write
+    /// section; `old` is the line that is in force there.
+    ///
+    /// `None` if the sample is so old at the pivot that it should be repeated (the thread was
+    /// preempted, or the counter has leapt), unless `last_try`.
+    pub(crate) fn line(&mut self, old: &Line, pivot: u64, last_try: bool) -> Option<Line> {
+        let Phase::Running(running) = &mut self.phase else {
+            let reference_ns = self.last.map(|sample| sample.bracket.monotonic_ns);
+            let floor = if old.is_os() { old.pivot_ns } else { served(old, pivot, reference_ns) };
+            return Some(Line::os(floor));
+        };
+        let reference = running.reference_at(pivot, last_try)?;
+        let mut line = running.base_line(pivot);
+        let step_ns = ticks::ns_floor(line.span_ticks, line.mult / SLIGHT);
+
+        let begin = if old.is_os() {
+            // Nobody who read the OS clock has seen more than the upper end.
+            Beginning { start: reference.high.max(old.pivot_ns), target: reference.high }
+        } else {
+            let target = old.extended(pivot).clamp(reference.low, reference.high);
+            match old.value(pivot) {
+                Some(value) if target.saturating_sub(value) > step_ns => {
+                    self.counts.steps += 1;
+                    Beginning { start: target, target }
+                }
+                Some(value) => Beginning { start: value, target },
+                None => {
+                    let witness = (!running.reference_regressed).then_some(reference.high);
+                    Beginning { start: target.max(served(old, pivot, witness)), target }
+                }
+            }
+        };
+        running.reference_regressed = false;
+        self.counts.reanchors += 1;
+
+        line.pivot_ns = begin.start.min(Line::MAX_PIVOT_NS);
+        line.error_ns = begin
+            .start
+            .saturating_sub(reference.low)
+            .max(reference.high.saturating_sub(begin.start));
+        line.slew(begin.start, begin.target);
+        Some(line)
+    }
+}
+
+struct Beginning {
+    start: u64,
+    target: u64,
+}
+
+/// Where the reference is.
+struct Reference {
+    low: u64,
+    high: u64,
+}
+
+/// The latest time that `old` can have served to a reader whose counter was sound, at a `pivot`
+/// outside of it; `reference_ns` is the latest that the reference can be, if it can be trusted.
+fn served(old: &Line, pivot: u64, reference_ns: Option<u64>) -> u64 {
+    if let Some(value) = old.value(pivot) {
+        return value;
+    }
+    let last = old.last_ns();
+    let Some(reference_ns) = reference_ns else { return last };
+    // How long the old line has been in force, by the reference and by the counter.
+    let by_reference = reference_ns.saturating_sub(old.pivot_ns.saturating_sub(old.error_ns));
+    let by_counter = old.extended(pivot) - old.pivot_ns;
+    let at_most = by_reference.saturating_add(by_reference / (KERNEL_LIMIT - 1));
+    if pivot >= old.pivot_tick && by_counter <= at_most.saturating_add(LEAP_NS) {
+        return last;
+    }
+    // The counter can't be right, so the old line was read for as long as the reference says.
+    last.min(old.pivot_ns.saturating_add(by_reference).saturating_add(old.error_ns))
+}
+
+/// Twice the narrowest, and a little for counters whose brackets are a tick or two.
+fn narrow(width: u64) -> u64 {
+    width.saturating_mul(2).saturating_add(4)
+}
+
+impl Line {
+    /// Bends the line from `start` towards `target`, to arrive at the horizon if 500 ppm suffice.
+    fn slew(&mut self, start: u64, target: u64) {
+        let most = self.mult / SLIGHT;
+        let bend = |phase| ticks::mult_nearest(phase, self.span_ticks).min(most);
+        if target >= start {
+            self.mult += bend(target - start);
+        } else {
+            self.mult -= bend(start - target);
+        }
+    }
+}
+
+/// What a sample showed.
+#[derive(Default)]
+struct Seen {
+    restarted: bool,
+    fault: bool,
+    /// The rate has held for a second.
+    sound: bool,
+}
+
+impl Running {
+    fn new(first: Anchor, last: Anchor, rate: Rate) -> Self {
+        let mut window = Window::new(first);
+        window.push(last);
+        Self {
+            window,
+            latest: last,
+            rate,
+            doubt: None,
+            nominal: rate.mult,
+            reference_regressed: false,
+        }
+    }
+
+    fn observe(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
+        self.latest = anchor;
+        if self.doubt.is_some() { self.settle(anchor) } else { self.check(anchor, is_narrow) }
+    }
+
+    /// Confirms the rate, or restarts the window.
+    fn check(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
+        let last = *self.window.last();
+        if !self.predicts(&last, &anchor) {
+            return self.restart(last, anchor);
+        }
+        let recent = *self.window.recent();
+        if is_narrow && Rate::between(&recent, &anchor).is_some_and(|rate| !rate.agrees(&self.rate))
+        {
+            return self.restart(recent, anchor);
+        }
+        let sound = self.window.baseline_ns(&anchor) >= ticks::NANOS_PER_SEC;
+        if is_narrow && let Some(rate) = self.window.push(anchor) {
+            self.rate = rate;
+        }
+        Seen { sound, ..Seen::default() }
+    }
+
+    /// Whether `to` is where the rate has it, seen from `from`, within the error bars.
+    fn predicts(&self, from: &Anchor, to: &Anchor) -> bool {
+        let (Some(dt), Some(ns)) = (to.tick.checked_sub(from.tick), to.ns.checked_sub(from.ns))
+        else {
+            return false;
+        };
+        let half_ticks = from.half_ticks.saturating_add(to.half_ticks);
+        let tolerance = ticks::ns_ceil(half_ticks, self.rate.mult)
+            .saturating_add(ticks::ns_ceil(dt, self.rate.bound))
+            .saturating_add(NOISE_NS);
+        ticks::ns_floor(dt, self.rate.mult).abs_diff(ns) <= tolerance
+    }
+
+    /// The rate has changed since `from`: adopts the new one if it is slight and known well enough,
+    /// and is in doubt otherwise.
+    fn restart(&mut self, from: Anchor, anchor: Anchor) -> Seen {
+        let seen = Rate::between(&from, &anchor);
+        let distance = seen.map_or(self.rate.mult / KERNEL_LIMIT, |rate| rate.distance(&self.rate));
+        if let Some(rate) = seen
+            && distance <= self.rate.mult / SLIGHT
+            && anchor.ns_since(&from) >= MIN_BASELINE_NS
+        {
+            self.window = Window::new(from);
+            self.window.push(anchor);
+            // The change may have come anywhere in the interval, so the new rate may be a mixture.
+            self.rate = rate.doubtful_by(distance);
+            return Seen { restarted: true, ..Seen::default() };
+        }
+        self.rate = self.rate.doubtful_by(distance.min(self.rate.mult / KERNEL_LIMIT));
+        self.doubt = Some(Doubt { slow_mult: self.slow_mult(seen), candidate: None });
+        self.window = Window::new(anchor);
+        Seen { restarted: true, fault: !self.is_plausible(seen), ..Seen::default() }
+    }
+
+    /// Ends the doubt, if there is a new baseline and the rate over it can be believed.
+    fn settle(&mut self, anchor: Anchor) -> Seen {
+        let base = *self.window.last();
+        let seen = Rate::between(&base, &anchor);
+        let slow_mult = self.slow_mult(seen);
+        let Some(doubt) = &mut self.doubt else { return Seen::default() };
+        doubt.slow_mult = slow_mult;
+        let went_back = anchor.ns < base.ns || anchor.tick < base.tick;
+        if anchor.ns_since(&base) < MIN_BASELINE_NS && !went_back {
+            if anchor.half_ticks < base.half_ticks / 2 {
+                self.window = Window::new(anchor);
+            }
+            return Seen::default();
+        }
+        let candidate = doubt.candidate.take();
+        // A thousandth more than their bounds: a counter that has just changed may still settle.
+        let confirmed =
+            seen.zip(candidate).is_some_and(|(a, b)| a.doubtful_by(a.mult / 1000).agrees(&b));
+        if let Some(rate) = seen
+            && (confirmed || self.is_plausible(seen))
+        {
+            self.window.push(anchor);
+            self.rate = rate;
+            self.doubt = None;
+            if confirmed {
+                self.nominal = rate.mult;
+            }
+            return Seen::default();
+        }
+        self.doubt = Some(Doubt { slow_mult, candidate: seen });
+        self.window = Window::new(anchor);
+        Seen { restarted: true, fault: true, ..Seen::default() }
+    }
+
+    /// The slower of the old rate and the one seen, but at least half of the old.
+    fn slow_mult(&self, seen: Option<Rate>) -> u64 {
+        seen.map_or(self.rate.mult, |rate| rate.mult.clamp(self.rate.mult / 2, self.rate.mult))
+    }
+
+    /// Whether a kernel may have asked for this rate.
+    fn is_plausible(&self, rate: Option<Rate>) -> bool {
+        rate.is_some_and(|rate| rate.mult.abs_diff(self.nominal) <= self.nominal / KERNEL_LIMIT)
+    }
+
+    /// Where the reference is at `pivot`, by the last sample and the ticks since.
+    fn reference_at(&self, pivot: u64, last_try: bool) -> Option<Reference> {
+        let anchor = &self.latest;
+        let gap = pivot.saturating_sub(anchor.tick);
+        let gap_ns = ticks::ns_floor(gap, self.rate.mult);
+        let half_ns = ticks::ns_ceil(anchor.half_ticks, self.rate.mult)
+            .saturating_add(ticks::ns_ceil(gap, self.rate.bound))
+            .saturating_add(NOISE_NS);
+        let since_ns = if gap_ns <= DOUBTFUL_SPAN_NS {
+            gap_ns
+        } else if last_try {
+            // Believe as little as possible of what the counter says.
+            0
+        } else {
+            return None;
+        };
+        Some(Reference {
+            low: anchor.ns.saturating_add(since_ns).saturating_sub(half_ns),
+            high: anchor.ns.saturating_add(gap_ns).saturating_add(half_ns),
+        })
+    }
+
+    /// A line from `pivot` at the estimated rate, its beginning still to be decided.
+    fn base_line(&self, pivot: u64) -> Line {
+        let (mult, span_ns) = match self.doubt {
+            Some(doubt) => (doubt.slow_mult.max(1), DOUBTFUL_SPAN_NS),
+            None => (self.rate.mult, SPAN_NS),
+        };
+        Line {
+            pivot_tick: pivot,
+            pivot_ns: 0,
+            mult,
+            span_ticks: ticks::ticks_floor(span_ns, mult),
+            error_ns: 0,
+            error_mult: self.rate.bound.saturating_add(self.rate.mult.abs_diff(mult)),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The disciplined clock: witnesses, discipline and the published line, put together.
+//!
+//! Two stages keep readers out of each other's way. Whoever finds the line too old takes the
+//! discipline's lock and samples the witnesses, which takes some hundred nanoseconds, while all
+//! others go on reading the line that is in force. Only then comes the write section of the
+//! [seqlock](super::seqlock), which holds one reading of the counter and a few multiplications.
+//! Those who need the new line, too, wait for it: spinning, then yielding, then sleeping, so that a
+//! waiting real-time thread lets the thread run that it waits for.
+
+use std::{process, sync::Once, time::Duration};
+
+use super::{
+    discipline::{Discipline, MIN_BASELINE_NS},
+    line::Line,
+    report::{OsReason, SelfTest},
+    seqlock::SeqLock,
+    ticks,
+    witness::{Bracket, Sample, Witnesses},
+};
+use crate::sync::{
+    atomic::{
+        AtomicBool, AtomicI64, AtomicU64,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+    hint, thread,
+};
+
+/// What the driver learns from one look at the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// What the clock reads.
+    pub(crate) now_ns: u64,
+    /// A timer whose deadline is at or before this may fire: at most `now_ns` less the error bound,
+    /// and at most `monotonic_ns`.
+    pub(crate) safe_ns: u64,
+    /// What `CLOCK_MONOTONIC` read during the call.
+    pub(crate) monotonic_ns: u64,
+}
+
+/// A line this much younger than its horizon needs no new anchor when sampled: 1 ms of 20.
+const FRESH: u64 = 20;
+
+/// How often the first baseline is looked at: a quarter of its length.
+const CALIBRATION_STEP_NS: u64 = MIN_BASELINE_NS / 4;
+
+/// See the module's doc.
+#[derive(Debug)]
+pub(crate) struct Timebase<W> {
+    line: SeqLock<{ Line::WORDS }>,
+    /// Never waited for without a way out, see [`Turn`].
+    state: parking_lot::Mutex<State>,
+    prepared: Once,
+    /// The OS clock's time from which on the first baseline wants another sample.
+    calibrate_at_ns: AtomicU64,
+    /// Our time less the reference at the last sample.
+    offset_ns: AtomicI64,
+    slow_reads: AtomicU64,
+    /// The process that the lock belongs to, zero before there is any.
+    owner: AtomicU64,
+    /// This is a child of that process, and the lock will never be free.
+    orphaned: AtomicBool,
+    witnesses: W,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) discipline: Discipline,
+    pub(crate) self_test: SelfTest,
+}
+
+impl<W: Witnesses> Timebase<W> {
+    pub(crate) fn new(witnesses: W) -> Self {
+        Self {
+            line: SeqLock::new(),
+            state: parking_lot::Mutex::new(State {
+                discipline: Discipline::new(),
+                self_test: SelfTest::default(),
+            }),
+            prepared: Once::new(),
+            calibrate_at_ns: AtomicU64::new(u64::MAX),
+            offset_ns: AtomicI64::new(0),
+            slow_reads: AtomicU64::new(0),
+            owner: AtomicU64::new(0),
+            orphaned: AtomicBool::new(false),
+            witnesses,
+        }
+    }
+
+    pub(crate) fn witnesses(&self) -> &W {
+        &self.witnesses
+    }
+
+    pub(crate) fn slow_reads(&self) -> u64 {
+        // Ordering: Relaxed, a statistic.
+        self.slow_reads.load(Relaxed)
+    }
+
+    /// The time, ordered: not before what any thread that this one has heard from had read.
+    #[inline(always)]
+    pub(crate) fn now_ns(&self) -> u64 {
+        match self.read_counter(W::counter) {
+            Some(ns) => ns,
+            None => self.other_read(),
+        }
+    }
+
+    /// The time, read at about this place in the program.
+    #[inline(always)]
+    pub(crate) fn now_unordered_ns(&self) -> u64 {
+        match self.read_counter(W::counter_unordered) {
+            Some(ns) => ns,
+            None => self.other_read(),
+        }
+    }
+
+    /// The time by the line that is in force, if that is one of the counter. This alone is inlined
+    /// into callers.
+    #[inline(always)]
+    fn read_counter(&self, counter: impl FnOnce(&W) -> u64) -> Option<u64> {
+        let read = self
+            .line
+            .try_read(|words| (!Line::words_are_os(words)).then(|| counter(&self.witnesses)));
+        let (words, tick) = read.ok()?;
+        Line::from_words(words).value(tick)
+    }
+
+    /// The time, however it is to be had.
+    #[inline(never)]
+    fn other_read(&self) -> u64 {
+        self.read(W::counter).unwrap_or_else(|| self.slow_read())
+    }
+
+    /// The time by the line that is in force; `None` beyond its horizon, and while it is replaced.
+    fn read(&self, counter: impl FnOnce(&W) -> u64) -> Option<u64> {
+        let (line, stamp) = self.read_line(counter)?;
+        line.value(stamp)
+    }
+
+    fn read_line(&self, counter: impl FnOnce(&W) -> u64) -> Option<(Line, u64)> {
+        // The OS clock is read inside the read section, too: so the change from one to the other
+        // obeys the seqlock's second rule.
+        let read = self.line.try_read(|words| {
+            Some(if Line::words_are_os(words) {
+                self.witnesses.monotonic_ns()
+            } else {
+                counter(&self.witnesses)
+            })
+        });
+        read.ok().map(|(words, stamp)| (Line::from_words(words), stamp))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slow_read(&self) -> u64 {
+        // Ordering: Relaxed, a statistic.
+        self.slow_reads.fetch_add(1, Relaxed);
+        let mut turn = Turn::default();
+        loop {
+            if let Some(ns) = self.read(W::counter) {
+                return ns;
+            }
+            if let Some(mut state) = self.state.try_lock() {
+                // Whoever had the lock before may have published what we wanted.
+                return match self.read(W::counter) {
+                    Some(ns) => ns,
+                    None => self.reanchor(&mut state).now_ns,
+                };
+            }
+            if !self.wait(&mut turn) {
+                return self.witnesses.monotonic_ns();
+            }
+        }
+    }
+
+    /// The time and how far it may be from the reference.
+    pub(crate) fn now_and_error_ns(&self) -> (u64, u64) {
+        let mut turn = Turn::default();
+        loop {
+            if let Some((line, stamp)) = self.read_line(W::counter)
+                && let Some(ns) = line.value(stamp)
+            {
+                return (ns, line.error(stamp));
+            }
+            if let Some(mut state) = self.state.try_lock() {
+                let reading = self.reanchor(&mut state);
+                return (reading.now_ns, reading.now_ns.saturating_sub(reading.safe_ns));
+            }
+            if !self.wait(&mut turn) {
+                return (self.witnesses.monotonic_ns(), 0);
+            }
+        }
+    }
+
+    /// See [`Clock::sample`](super::Clock::sample).
+    pub(crate) fn sample(&self) -> Reading {
+        let mut turn = Turn::default();
+        loop {
+            let mut bracket = None;
+            let read = self.read_line(|witnesses| {
+                let taken = Bracket::take(witnesses);
+                bracket = Some(taken);
+                taken.after
+            });
+            if let Some((line, stamp)) = read
+                && let Some(reading) = self.fresh_reading(&line, stamp, bracket)
+            {
+                return reading;
+            }
+            if let Some(mut state) = self.state.try_lock() {
+                return self.reanchor(&mut state);
+            }
+            if !self.wait(&mut turn) {
+                return os_reading(0, self.witnesses.monotonic_ns());
+            }
+        }
+    }
+
+    /// A reading by a line that needs no new anchor; `None` if it is old, or if the first baseline
+    /// wants a sample.
+    fn fresh_reading(&self, line: &Line, stamp: u64, bracket: Option<Bracket>) -> Option<Reading> {
+        let Some(bracket) = bracket else {
+            // Ordering: Relaxed, a hint: the state behind it is under the lock.
+            let due = stamp >= self.calibrate_at_ns.load(Relaxed);
+            return (!due).then(|| os_reading(line.pivot_ns, stamp));
+        };
+        let age = stamp.checked_sub(line.pivot_tick)?;
+        if age > line.span_ticks / FRESH || bracket.before < line.pivot_tick {
+            return None;
+        }
+        Some(self.reading(line, stamp, bracket.monotonic_ns))
+    }
+
+    /// A reading by a line, at a tick not before the reference read `monotonic_ns`.
+    fn reading(&self, line: &Line, tick: u64, monotonic_ns: u64) -> Reading {
+        let now_ns = line.extended(tick);
+        self.note_offset(now_ns, monotonic_ns);
+        let safe_ns = now_ns.saturating_sub(line.error(tick)).min(monotonic_ns);
+        Reading { now_ns, safe_ns, monotonic_ns }
+    }
+
+    /// Samples all witnesses and publishes the next line.
+    fn reanchor(&self, state: &mut State) -> Reading {
+        const TRIES: u32 = 3;
+        for attempt in 1..=TRIES {
+            let (tries, enough) = state.discipline.bracketing();
+            let sample = Sample::take(&self.witnesses, tries, enough);
+            self.observe(state, &sample);
+            let mut pivot = 0;
+            let written = self.line.try_write(|old| {
+                pivot = self.witnesses.counter_settled();
+                let old = Line::from_words(*old);
+                state.discipline.line(&old, pivot, attempt == TRIES).map(Line::into_words)
+            });
+            match written {
+                Ok(Some(words)) => {
+                    let line = Line::from_words(words);
+                    if line.is_os() {
+                        return os_reading(line.pivot_ns, self.witnesses.monotonic_ns());
+                    }
+                    return self.reading(&line, pivot, sample.bracket.monotonic_ns);
+                }
+                Ok(None) => {}
+                // Writers hold the lock, so this is the child of a fork that came inside a write
+                // section: whoever waits will find that out.
+                Err(_) => break,
+            }
+        }
+        os_reading(0, self.witnesses.monotonic_ns())
+    }
+
+    fn observe(&self, state: &mut State, sample: &Sample) {
+        if let Some(baseline) = state.discipline.observe(sample) {
+            let width_ns = baseline.half_bracket_ns.saturating_mul(2);
+            state.self_test.bracket = Some(Duration::from_nanos(width_ns));
+            state.self_test.rates_apart_ppm =
+                Some(ticks::ppm(baseline.halves_apart, baseline.rate.mult));
+        }
+        self.schedule_calibration(state, sample.bracket.monotonic_ns);
+    }
+
+    fn schedule_calibration(&self, state: &State, now_ns: u64) {
+        let at_ns = if state.discipline.is_calibrating() {
+            now_ns.saturating_add(CALIBRATION_STEP_NS)
+        } else {
+            u64::MAX
+        };
+        // Ordering: Relaxed, a hint: the state behind it is under the lock.
+        self.calibrate_at_ns.store(at_ns, Relaxed);
+    }
+
+    /// How much later than a deadline on our clock `CLOCK_MONOTONIC` may be when it is safe to
+    /// fire: what to add to the deadline in order to sleep until then.
+    pub(crate) fn lag_ns(&self) -> u64 {
+        let Some((line, stamp)) = self.read_line(W::counter) else { return 0 };
+        // Ordering: Relaxed, an estimate.
+        let offset_ns = self.offset_ns.load(Relaxed);
+        let error_ns = line.error(stamp);
+        if line.is_os() { 0 } else { error_ns.saturating_add_signed(offset_ns.saturating_neg()) }
+    }
+
+    fn note_offset(&self, now_ns: u64, monotonic_ns: u64) {
+        let ahead = i64::try_from(now_ns.saturating_sub(monotonic_ns)).unwrap_or(i64::MAX);
+        let behind = i64::try_from(monotonic_ns.saturating_sub(now_ns)).unwrap_or(i64::MAX);
+        // Ordering: Relaxed, an estimate.
+        self.offset_ns.store(ahead - behind, Relaxed);
+    }
+
+    pub(crate) fn offset_ns(&self) -> i64 {
+        // Ordering: Relaxed, an estimate.
+        self.offset_ns.load(Relaxed)
+    }
+
+    /// Begins the first baseline, the first time that this is called: `prepare` decides whether
+    /// there will be one. Others wait until it has returned.
+    pub(crate) fn warm_up(&self, prepare: impl FnOnce(&W, &mut SelfTest) -> Result<(), OsReason>) {
+        self.prepared.call_once(|| {
+            // Ordering: Relaxed, only compared with the same process's own idea of itself.
+            self.owner.store(u64::from(process::id()), Relaxed);
+            let mut self_test = SelfTest::default();
+            let prepared = prepare(&self.witnesses, &mut self_test);
+            self.with_state(|state| {
+                state.self_test = self_test;
+                match prepared {
+                    Ok(()) => {
+                        let (tries, enough) = state.discipline.bracketing();
+                        let sample = Sample::take(&self.witnesses, tries, enough);
+                        state.discipline.begin(&sample);
+                        self.schedule_calibration(state, sample.bracket.monotonic_ns);
+                    }
+                    Err(reason) => state.discipline.retire(reason),
+                }
+            });
+        });
+    }
+
+    /// Why the OS clock is served, if it is; `Forked` in a child that lost its lock.
+    pub(crate) fn os_reason(&self) -> Option<OsReason> {
+        // Ordering: Acquire, pairs with the Release in `wait`.
+        if self.orphaned.load(Acquire) {
+            return Some(OsReason::Forked);
+        }
+        self.with_state(|state| state.discipline.os_reason().cloned())
+            .unwrap_or(Some(OsReason::Forked))
+    }
+
+    /// Runs `f` on the state; `None` in a child that lost its lock.
+    pub(crate) fn with_state<R>(&self, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        let mut turn = Turn::default();
+        loop {
+            if let Some(mut state) = self.state.try_lock() {
+                return Some(f(&mut state));
+            }
+            if !self.wait(&mut turn) {
+                return None;
+            }
+        }
+    }
+
+    /// Waits a little. `false` if it is in vain: the thread that has the lock exists in the parent
+    /// of this process only.
+    fn wait(&self, turn: &mut Turn) -> bool {
+        // Ordering: Acquire, pairs with the Release below.
+        if self.orphaned.load(Acquire) {
+            return false;
+        }
+        if turn.wait() {
+            return true;
+        }
+        // Ordering: Relaxed, see `warm_up`.
+        let owner = self.owner.load(Relaxed);
+        if owner != 0 && owner != u64::from(process::id()) {
+            // Ordering: Release, for form: nothing else is published with it.
+            self.orphaned.store(true, Release);
+            return false;
+        }
+        true
+    }
+}
+
+/// A reading of the OS clock.
+fn os_reading(floor_ns: u64, monotonic_ns: u64) -> Reading {
+    Reading { now_ns: monotonic_ns.max(floor_ns), safe_ns: monotonic_ns, monotonic_ns }
+}
+
+/// How long a thread has waited for another: in theory a hundred nanoseconds, unless that one was
+/// preempted.
+#[derive(Debug, Default)]
+struct Turn(u32);
+
+impl Turn {
+    /// Waits a little longer than the last time. `false` if that is suspiciously long by now.
+    fn wait(&mut self) -> bool {
+        const SPINS: u32 = 100;
+        const YIELDS: u32 = 100;
+        self.0 = self.0.saturating_add(1);
+        if self.0 <= SPINS {
+            hint::spin_loop();
+        } else if self.0 <= SPINS + YIELDS {
+            thread::yield_now();
+        } else {
+            // Yielding doesn't make a real-time thread give way to an ordinary one.
+            #[expect(clippy::disallowed_methods, reason = "waits for a thread, not for a time")]
+            std::thread::sleep(Duration::from_micros(50));
+            return false;
+        }
+        true
+    }
+}
