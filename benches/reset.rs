@@ -1,0 +1,257 @@
+//! What it costs to move the deadline of an armed timer: idle timeouts, keepalives, leases.
+//!
+//! ```text
+//! cargo bench --bench reset
+//! ```
+//!
+//! - `reset/{system}/later`, `earlier`, `same`: one timer, armed for about an hour, is moved by a
+//!   microsecond at a time, or to where it is. The deadline is known, no clock is read.
+//! - `touch/{system}`: the clock is read, and the timer moved to a minute from then: what every byte
+//!   that arrives does to an idle timeout. `floor` is the read of our clock, and an addition.
+//!
+//! 1000 other timers are armed for the next 60 to 600 s, so that the moved one is not the next to be
+//! due, and no system has to be told of it at once. Beware: `futures-timer` reads the clock for every
+//! move, and wakes its thread; `async-io` leaves the move to its thread, until a queue is full; `tokio`
+//! and `deadbeat` take the timer to its place when the old one comes due.
+
+mod support;
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    hint::black_box,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use criterion::{
+    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
+};
+use deadbeat::clock::Clock;
+use support::{
+    System, arm, now, standing,
+    systems::{AsyncIo, Deadbeat, Floor, FuturesTimer, LockedMap, MapTimer, Tokio},
+    waker,
+};
+
+const HOUR: Duration = Duration::from_hours(1);
+const IDLE: Duration = Duration::from_mins(1);
+const STEP: Duration = Duration::from_micros(1);
+/// Steps before the deadline goes back to where it began.
+const STEPS: u32 = 600_000_000;
+const STANDING: usize = 1000;
+
+/// A system whose timers can be moved.
+trait Movable: System {
+    type Timer: Future + Send;
+    /// How it names a moment.
+    type Time: Copy;
+
+    fn timer(&self, deadline: Instant) -> Self::Timer;
+    fn time(instant: Instant) -> Self::Time;
+    fn add(time: Self::Time, duration: Duration) -> Self::Time;
+    fn sub(time: Self::Time, duration: Duration) -> Self::Time;
+    fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time);
+    /// Moves it to so much from now.
+    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration);
+}
+
+impl Movable for Deadbeat {
+    type Timer = deadbeat::time::Sleep;
+    type Time = deadbeat::time::Instant;
+
+    fn timer(&self, deadline: Instant) -> Self::Timer {
+        deadbeat::time::sleep_until(Self::time(deadline))
+    }
+
+    fn time(instant: Instant) -> Self::Time {
+        Self::Time::from_std(instant)
+    }
+
+    #[inline]
+    fn add(time: Self::Time, duration: Duration) -> Self::Time {
+        time + duration
+    }
+
+    #[inline]
+    fn sub(time: Self::Time, duration: Duration) -> Self::Time {
+        time - duration
+    }
+
+    #[inline]
+    fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
+        timer.reset(deadline);
+    }
+
+    #[inline]
+    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration) {
+        timer.reset(Self::Time::now() + idle);
+    }
+}
+
+impl Movable for Tokio {
+    type Timer = tokio::time::Sleep;
+    type Time = tokio::time::Instant;
+
+    fn timer(&self, deadline: Instant) -> Self::Timer {
+        tokio::time::sleep_until(deadline.into())
+    }
+
+    fn time(instant: Instant) -> Self::Time {
+        instant.into()
+    }
+
+    #[inline]
+    fn add(time: Self::Time, duration: Duration) -> Self::Time {
+        time + duration
+    }
+
+    #[inline]
+    fn sub(time: Self::Time, duration: Duration) -> Self::Time {
+        time - duration
+    }
+
+    #[inline]
+    fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
+        timer.reset(deadline);
+    }
+
+    #[inline]
+    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration) {
+        timer.reset(Self::Time::now() + idle);
+    }
+}
+
+/// The timers whose times are those of `std`.
+macro_rules! movable {
+    ($system:ty, $timer:ty, $new:expr, $move_to:expr, $touch:expr) => {
+        impl Movable for $system {
+            type Timer = $timer;
+            type Time = Instant;
+
+            fn timer(&self, deadline: Instant) -> Self::Timer {
+                $new(self, deadline)
+            }
+
+            fn time(instant: Instant) -> Instant {
+                instant
+            }
+
+            #[inline]
+            fn add(time: Instant, duration: Duration) -> Instant {
+                time + duration
+            }
+
+            #[inline]
+            fn sub(time: Instant, duration: Duration) -> Instant {
+                time - duration
+            }
+
+            #[inline]
+            fn move_to(mut timer: Pin<&mut Self::Timer>, deadline: Instant) {
+                $move_to(&mut *timer, deadline);
+            }
+
+            #[inline]
+            fn touch(mut timer: Pin<&mut Self::Timer>, idle: Duration) {
+                $touch(&mut *timer, idle);
+            }
+        }
+    };
+}
+
+movable!(
+    AsyncIo,
+    async_io::Timer,
+    |_: &Self, deadline| async_io::Timer::at(deadline),
+    async_io::Timer::set_at,
+    async_io::Timer::set_after
+);
+movable!(
+    FuturesTimer,
+    futures_timer::Delay,
+    |_: &Self, deadline: Instant| futures_timer::Delay::new(deadline.duration_since(now())),
+    |timer: &mut futures_timer::Delay, deadline: Instant| {
+        timer.reset(deadline.saturating_duration_since(now()));
+    },
+    futures_timer::Delay::reset
+);
+movable!(LockedMap, MapTimer, LockedMap::timer, MapTimer::move_to, |timer: &mut MapTimer, idle| {
+    timer.move_to(now() + idle)
+});
+
+fn reset<S: Movable>(c: &mut Criterion) {
+    let mut group = group(c, format!("reset/{}", S::NAME));
+    measure::<S>(&mut group, "later", |timer, begin, step| {
+        S::move_to(timer, S::add(begin, STEP * step));
+    });
+    measure::<S>(&mut group, "earlier", |timer, begin, step| {
+        S::move_to(timer, S::sub(begin, STEP * step));
+    });
+    measure::<S>(&mut group, "same", |timer, begin, _| S::move_to(timer, begin));
+}
+
+fn touch<S: Movable>(c: &mut Criterion) {
+    let mut group = group(c, "touch".to_owned());
+    measure::<S>(&mut group, S::NAME, |timer, _, _| S::touch(timer, IDLE));
+}
+
+fn measure<S: Movable>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: &str,
+    mut change: impl FnMut(Pin<&mut S::Timer>, S::Time, u32),
+) {
+    let system = RefCell::new(None);
+    group.bench_function(id, |b| {
+        let mut system = system.borrow_mut();
+        let system = system.get_or_insert_with(|| S::start(1));
+        system.run(async {
+            let others = standing(system, STANDING, 0).await;
+            let begin = now() + HOUR;
+            let mut timer = Box::pin(system.timer(begin));
+            arm(timer.as_mut(), &waker());
+            let begin = S::time(begin);
+            let mut step = 0;
+            b.iter(|| {
+                step = if step == STEPS { 0 } else { step + 1 };
+                change(timer.as_mut(), black_box(begin), step);
+            });
+            drop(others);
+        });
+    });
+}
+
+fn floor(c: &mut Criterion) {
+    let mut group = group(c, "touch".to_owned());
+    group.bench_function(Floor::NAME, |b| {
+        Floor::start(1);
+        let clock = Clock::system();
+        b.iter(|| clock.now() + black_box(IDLE));
+    });
+}
+
+fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
+    let mut group = c.benchmark_group(name);
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    group
+}
+
+fn all(c: &mut Criterion) {
+    floor(c);
+    touch::<Deadbeat>(c);
+    touch::<Tokio>(c);
+    touch::<AsyncIo>(c);
+    touch::<FuturesTimer>(c);
+    touch::<LockedMap>(c);
+    reset::<Deadbeat>(c);
+    reset::<Tokio>(c);
+    reset::<AsyncIo>(c);
+    reset::<FuturesTimer>(c);
+    reset::<LockedMap>(c);
+}
+
+criterion_group!(benches, all);
+criterion_main!(benches);

@@ -1,0 +1,114 @@
+//! What the measurements ask of Linux: memory, time on a CPU, wake-ups, and a bare sleep.
+
+use std::{
+    fs,
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    thread::ClockId as SleepClock,
+    time::{ClockId, Timespec, clock_gettime},
+};
+
+/// Resident memory in bytes. Exact, unlike what `status` says, of which the kernel may keep some
+/// pages per thread uncounted.
+pub(crate) fn rss() -> u64 {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").expect("/proc is mounted");
+    field(&rollup, "Rss:") * 1024
+}
+
+/// Time on a CPU of all threads of this process, ended ones included.
+pub(crate) fn cpu() -> Duration {
+    duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// What threads have used since they started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usage {
+    /// How often one came back from a wait.
+    pub(crate) wakes: u64,
+    pub(crate) cpu: Duration,
+}
+
+impl Usage {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            wakes: self.wakes.saturating_sub(earlier.wakes),
+            cpu: self.cpu.saturating_sub(earlier.cpu),
+        }
+    }
+}
+
+/// What all threads but the calling one have used.
+pub(crate) fn others() -> Usage {
+    let me = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let mut total = Usage::default();
+    for task in fs::read_dir("/proc/self/task").expect("/proc is mounted").flatten() {
+        if *task.file_name() == *me {
+            continue;
+        }
+        // One that has ended meanwhile counts no more.
+        let (Ok(status), Ok(schedstat)) = (
+            fs::read_to_string(task.path().join("status")),
+            fs::read_to_string(task.path().join("schedstat")),
+        ) else {
+            continue;
+        };
+        total.wakes += field(&status, "voluntary_ctxt_switches:");
+        let cpu_ns = schedstat.split_whitespace().next().and_then(|ns| ns.parse().ok());
+        total.cpu += Duration::from_nanos(cpu_ns.unwrap_or(0));
+    }
+    total
+}
+
+/// The number behind `name`, in what /proc calls a status.
+fn field(status: &str, name: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("/proc has no {name}"))
+}
+
+/// Sleeps to absolute times, as exactly as the kernel can.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    /// The same moment on both clocks, the second not before the first.
+    instant: Instant,
+    monotonic: Duration,
+}
+
+impl Sleeper {
+    /// Sets the timer slack of the calling thread.
+    pub(crate) fn on_this_thread() -> Self {
+        // Refused only in a sandbox; then the floor is higher by the slack.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let instant = super::now();
+        Self { instant, monotonic: duration(clock_gettime(ClockId::Monotonic)) }
+    }
+
+    pub(crate) fn sleep_until(&self, deadline: Instant) {
+        let due = self.monotonic + deadline.saturating_duration_since(self.instant);
+        let request = Timespec {
+            tv_sec: due.as_secs().try_into().expect("a time in this century"),
+            tv_nsec: due.subsec_nanos().into(),
+        };
+        while rustix::thread::clock_nanosleep_absolute(SleepClock::Monotonic, &request)
+            == Err(rustix::io::Errno::INTR)
+        {}
+    }
+}
+
+fn duration(time: Timespec) -> Duration {
+    Duration::new(
+        time.tv_sec.try_into().expect("not negative"),
+        time.tv_nsec.try_into().expect("less than a second"),
+    )
+}
+
+/// Lets time pass.
+#[expect(clippy::disallowed_methods, reason = "others are measured meanwhile")]
+pub(crate) fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
