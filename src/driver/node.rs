@@ -68,7 +68,7 @@ pub(crate) struct Node {
     visit: AtomicU64,
     waker: UnsafeCell<MaybeUninit<Waker>>,
     /// The next node of a free list. Belongs to whoever holds the free node.
-    next_free: UnsafeCell<*const Node>,
+    next_free: UnsafeCell<*const Self>,
     /// The driver's alone.
     links: UnsafeCell<Links>,
     pub(crate) index: u32,
@@ -309,7 +309,7 @@ impl Node {
     ///
     /// The caller holds the free node.
     #[inline]
-    pub(crate) unsafe fn set_next_free(&self, next: *const Node) {
+    pub(crate) unsafe fn set_next_free(&self, next: *const Self) {
         // SAFETY: the holder's field.
         self.next_free.with_mut(|slot| unsafe { *slot = next });
     }
@@ -318,7 +318,7 @@ impl Node {
     ///
     /// The caller holds the free node.
     #[inline]
-    pub(crate) unsafe fn next_free(&self) -> *const Node {
+    pub(crate) unsafe fn next_free(&self) -> *const Self {
         // SAFETY: the holder's field.
         self.next_free.with(|slot| unsafe { *slot })
     }

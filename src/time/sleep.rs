@@ -35,7 +35,9 @@ use crate::wheel::coalesce;
 /// ```
 #[inline]
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::after(driver::current(), duration)
+    // The clock first: what comes before its fence, the fence waits for.
+    let now = Instant::now();
+    Sleep::ahead(driver::current(), now, duration)
 }
 
 /// Waits until `deadline`.
@@ -105,8 +107,13 @@ impl Sleep {
     /// Waits for `duration` from now, on the clock of `core`.
     #[inline]
     pub(crate) fn after(core: Handle, duration: Duration) -> Self {
-        let deadline = core.clock.now() + duration;
-        let mut sleep = Self::on(core, deadline);
+        let now = core.clock.now();
+        Self::ahead(core, now, duration)
+    }
+
+    #[inline]
+    fn ahead(core: Handle, now: Instant, duration: Duration) -> Self {
+        let mut sleep = Self::on(core, now + duration);
         // No second look at the clock to arm what was in the future a moment ago.
         if duration > Duration::ZERO {
             sleep.timer.assume_ahead();

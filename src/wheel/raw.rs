@@ -353,7 +353,7 @@ impl Raw {
         let earliest = list.min;
         let i = list.pop_front(e)?;
         self.unlinked(slot);
-        let ripe = !self.sorting || slot < SLOTS || slot >= LATE || {
+        let ripe = !self.sorting || !(SLOTS..LATE).contains(&slot) || {
             let when = e.when(i);
             // Lower slots hold what was earlier in this list.
             when == earliest && !self.overtakes(when)
