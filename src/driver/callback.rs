@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Wake, Waker};
 
 use super::timekeeper::Timekeeper;
 use super::timer::Timer;
@@ -19,6 +19,7 @@ pub struct Callback {
 }
 
 struct Task {
+    deadline: Instant,
     /// Armed with a waker that holds this very task: the circle is cut by firing or cancelling.
     timer: Mutex<Option<Timer>>,
     call: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -26,10 +27,14 @@ struct Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        // Takes it out of the lock before it runs.
+        // Both out of their locks before anything of the user's runs.
         let call = lock(&self.call).take();
-        drop(lock(&self.timer).take());
-        if let Some(call) = call {
+        let timer = lock(&self.timer).take();
+        // The end of a Timekeeper wakes everybody, due or not.
+        let due = timer.is_none_or(|timer| timer.may_fire(self.deadline.as_nanos()));
+        if let Some(call) = call
+            && due
+        {
             call();
         }
     }
@@ -44,7 +49,8 @@ impl Timekeeper {
     /// # Timing
     ///
     /// Never before `deadline`; a deadline that has passed is due at once, and still runs on the
-    /// driver thread.
+    /// driver thread. Never at all if the Timekeeper is [shut down](Self::shutdown) before: `call` is
+    /// then dropped.
     ///
     /// # Complexity
     ///
@@ -67,16 +73,24 @@ impl Timekeeper {
     /// assert_eq!(rx.recv(), Ok("called"));
     /// ```
     pub fn call_at(&self, deadline: Instant, call: impl FnOnce() + Send + 'static) -> Callback {
-        let task =
-            Arc::new(Task { timer: Mutex::new(None), call: Mutex::new(Some(Box::new(call))) });
+        let task = Arc::new(Task {
+            deadline,
+            timer: Mutex::new(None),
+            call: Mutex::new(Some(Box::new(call))),
+        });
         let waker = Waker::from(task.clone());
         let mut timer = Timer::new(self.core().clone());
-        {
+        let armed = {
             // Under the lock, so that a call which is due at once finds its timer here.
             let mut slot = lock(&task.timer);
-            let armed = timer.poll(&mut Context::from_waker(&waker), deadline.as_nanos());
-            assert!(armed.is_pending(), "`call_at` on a Timekeeper that was shut down");
+            // For the exact deadline and without a look at the clock: nobody polls it, to spin or to
+            // find it due.
+            let armed = timer.arm(&waker, deadline.as_nanos());
             *slot = Some(timer);
+            armed
+        };
+        if let Err(stopped) = armed {
+            panic!("`call_at`: {stopped}");
         }
         Callback { task, detached: false }
     }

@@ -7,7 +7,8 @@
 //! nobody needs to call it), else the time at which it will wake, and [`NEVER`] when it sleeps without
 //! end or there is no driver thread. Who arms pushes first, then fences, then compares; who parks
 //! publishes first, then fences, then looks at the inboxes a last time. So either the driver sees the
-//! push, or the pusher sees that it must kick. `parked` makes it one system call however many
+//! push, or the pusher sees that it must kick. Orders (a shutdown, the last handle dropped) reach the
+//! driver in the same way. `parked` makes it one system call however many
 //! arm at once: whoever swaps it to 0 makes the call.
 
 use std::fmt;
@@ -93,6 +94,12 @@ pub(super) struct Lifecycle {
 /// The Timekeeper was shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the timekeeper of this timer was shut down before its deadline")
+    }
+}
 
 impl Core {
     pub(super) fn new(clock: Clock, options: Options) -> Arc<Self> {
@@ -202,6 +209,9 @@ impl Core {
 
     /// Wakes the driver although nothing is due, so that it looks at its orders.
     pub(super) fn summon(&self) {
+        // Ordering: Dekker's, as for a push: either the driver sees the orders in its last look, or
+        // it is parked and seen here.
+        fence(SeqCst);
         // Ordering: release the orders.
         if self.wake.parked.swap(0, AcqRel) != 0 {
             self.parker.unpark(&self.wake.parked);
@@ -210,14 +220,26 @@ impl Core {
 
     // Park and kick: the driver's side.
 
-    /// Says until when the driver is going to sleep. False if it must look again first.
-    pub(super) fn publish_wake(&self, next: u64, engine: &Engine, known_shards: usize) -> bool {
+    /// Says until when the driver is going to sleep. False if it must look again first: something was
+    /// pushed, or there are orders. `orphaned` is what the driver knows of
+    /// [`is_orphaned`](Self::is_orphaned).
+    pub(super) fn publish_wake(
+        &self,
+        next: u64,
+        engine: &Engine,
+        known_shards: usize,
+        orphaned: bool,
+    ) -> bool {
         // Ordering: published by the fence.
         self.wake.parked.store(PARKED, Relaxed);
         self.wake.next.store(next, Relaxed);
         // Ordering: the driver's half of the protocol (module doc).
         fence(SeqCst);
-        if engine.has_mail() || self.shards_changed(known_shards) {
+        if engine.has_mail()
+            || self.shards_changed(known_shards)
+            || self.stop_requested.load(Acquire)
+            || (!orphaned && self.is_orphaned())
+        {
             self.retract_wake();
             return false;
         }

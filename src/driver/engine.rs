@@ -99,7 +99,13 @@ impl Engine {
     /// When to call [`turn`](Self::turn) next, if nothing new is armed. *O*(levels).
     pub(crate) fn next_expiration(&self) -> Option<u64> {
         debug_assert!(self.backlog.is_empty(), "a backlog is due now");
-        self.wheel.next_expiration()
+        // A clock that has gone back finds nothing due before it has come to where it was.
+        self.wheel.next_expiration().map(|next| next.max(self.wheel.cursor()))
+    }
+
+    /// A time that has been, so nothing is due before it. Not after any `now` of a [`turn`](Self::turn).
+    pub(crate) fn cursor(&self) -> u64 {
+        self.wheel.cursor()
     }
 
     /// Whether an inbox has something. Behind a fence, the last look before parking.
@@ -121,6 +127,11 @@ impl Engine {
     /// Takes up to `budget` nodes from the wheel or the backlog. Returns whether all that was due
     /// has been taken.
     fn expire(&mut self, from: From, now: u64, budget: usize, fired: &mut Vec<Fired>) -> bool {
+        let now = match from {
+            From::Wheel => now,
+            // Whatever the clock says by now: that moment had come.
+            From::Backlog => now.max(self.backlog.until()),
+        };
         for room in (1..=budget).rev() {
             let taken = match from {
                 From::Wheel => self.wheel.take_sorted(&mut self.nodes, now, room),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
@@ -16,6 +16,38 @@ type Queue = Arc<Mutex<VecDeque<Arc<Task>>>>;
 #[derive(Default)]
 pub(super) struct Executor {
     ready: Queue,
+    /// All tasks, to end them with the executor: they may wait where nothing else ever drops them, in
+    /// the ready queue or as the waker of a timer that they own.
+    tasks: Mutex<Tasks>,
+    /// A `block_on` is going on.
+    running: AtomicBool,
+}
+
+#[derive(Default)]
+struct Tasks {
+    all: Vec<Weak<Task>>,
+    /// At which length those that have ended are removed next.
+    prune_at: usize,
+}
+
+impl Tasks {
+    fn add(&mut self, task: &Arc<Task>) {
+        if self.all.len() >= self.prune_at {
+            self.all.retain(|task| task.strong_count() > 0);
+            self.prune_at = (2 * self.all.len()).max(64);
+        }
+        self.all.push(Arc::downgrade(task));
+    }
+}
+
+/// Says that the executor is free again, however its `block_on` ends.
+struct Running<'a>(&'a AtomicBool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        // Ordering: whoever runs it next sees what was done.
+        self.0.store(false, Release);
+    }
 }
 
 struct Task {
@@ -53,6 +85,13 @@ impl Wake for Task {
 impl Executor {
     /// Runs `future` and all tasks; calls `idle` when nothing is left to run.
     pub(super) fn block_on<F: Future>(&self, future: F, mut idle: impl FnMut()) -> F::Output {
+        // A task that is being polled here would not be found by another who polls, and miss its wake.
+        // Ordering: acquires from the one who ran it last.
+        assert!(
+            !self.running.swap(true, AcqRel),
+            "`Manual::block_on` within `Manual::block_on`, or on two threads at once"
+        );
+        let _running = Running(&self.running);
         let mut future = pin!(future);
         let main = Task::new(None, &self.ready);
         let main_waker = Waker::from(main.clone());
@@ -106,8 +145,22 @@ impl Executor {
             })),
             &self.ready,
         );
+        lock(&self.tasks).add(&task);
         task.wake_by_ref();
         JoinHandle { slot }
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let tasks = std::mem::take(&mut *lock(&self.tasks)).all;
+        // Each out of its lock first: what a future owns is user data.
+        for task in tasks.iter().filter_map(Weak::upgrade) {
+            let future = lock(&task.future).take();
+            drop(future);
+        }
+        let ready = std::mem::take(&mut *lock(&self.ready));
+        drop(ready);
     }
 }
 
@@ -145,12 +198,16 @@ impl<T> Future for JoinHandle<T> {
     ///
     /// If polled again after it was ready.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // Cloned before, and the old one dropped after, because both are user code.
+        let mut waker = Some(cx.waker().clone());
         let mut slot = lock(&self.slot);
         match slot.output.take() {
             Some(output) => Poll::Ready(output),
             None => {
                 assert!(!slot.finished, "`JoinHandle` polled after it was ready");
-                slot.waker = Some(cx.waker().clone());
+                std::mem::swap(&mut slot.waker, &mut waker);
+                drop(slot);
+                drop(waker);
                 Poll::Pending
             }
         }

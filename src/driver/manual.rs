@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::core::{Core, Options};
-use super::engine::Fired as Due;
+use super::engine::{Engine, Fired as Due};
 use super::executor::{Executor, JoinHandle};
 use super::handle::Handle;
 use super::node::NEVER;
@@ -158,8 +158,10 @@ impl Manual {
     /// *O*(nodes), to find the deadline exactly.
     pub fn advance_to_next(&self) -> Option<Instant> {
         let next = self.next_deadline()?;
-        if next > self.now() {
-            self.clock.set(next);
+        // To where time was, if the clock has been set back: nothing fires before.
+        let stop = next.max(self.horizon());
+        if stop > self.now() {
+            self.clock.set(stop);
         }
         self.fire();
         Some(next)
@@ -194,7 +196,7 @@ impl Manual {
     /// # Panics
     ///
     /// If `future` is pending, nothing is left to run, and no timer is left: it would hang. Also if a
-    /// task panics, with its panic.
+    /// task panics, with its panic; and if another `block_on` of this Timekeeper is going on.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let _entered = self.enter();
         self.state.executor.block_on(future, || {
@@ -208,13 +210,20 @@ impl Manual {
     }
 
     /// Adds a task for [`block_on`](Self::block_on) to run. It is polled in there only, and stays
-    /// where it is when a `block_on` ends before it; dropping all handles drops it.
+    /// where it is when a `block_on` ends before it. Dropping all handles drops it; one that it has
+    /// itself counts.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send,
     {
         self.state.executor.spawn(future)
+    }
+
+    /// The latest time that the engine has been given.
+    fn horizon(&self) -> Instant {
+        let lifecycle = lock(&self.core().lifecycle);
+        Instant::from_nanos(lifecycle.engine.as_deref().map_or(0, Engine::cursor))
     }
 
     fn core(&self) -> &Arc<Core> {

@@ -254,7 +254,7 @@ fn a_driver_that_parks_was_kicked_or_knows_of_every_node() {
         core.retract_wake();
         drive(&core, &mut engine, 0);
         let next = engine.next_expiration().unwrap_or(LATER);
-        let parks = core.publish_wake(next, &engine, known);
+        let parks = core.publish_wake(next, &engine, known, false);
         owner.join().unwrap();
         if parks && next > DUE {
             assert!(!core.is_parked(), "asleep until {next}, and nobody has called");
@@ -283,7 +283,7 @@ fn a_kick_gets_a_parked_driver_up() {
         while count.get() == 0 {
             core.retract_wake();
             drive(&core, &mut engine, NOW);
-            if count.get() == 0 && core.publish_wake(NEVER, &engine, known) {
+            if count.get() == 0 && core.publish_wake(NEVER, &engine, known, false) {
                 let until = super::park::Until { monotonic_ns: None, now_ns: 0 };
                 core.parker.park(core.parked(), until);
             }

@@ -15,7 +15,7 @@
 //! | `FREE` | owner (empty) | owner arms: `ARMED` |
 //! | `ARMED` | nobody (full) | owner: `REGISTERING` to replace the waker, `FREE` to cancel; driver: `FIRING` |
 //! | `REGISTERING` | owner | owner: back to `ARMED`; driver: `MISSED` |
-//! | `MISSED` | owner | owner: `FREE`, and its poll is ready |
+//! | `MISSED` | owner | owner: `FIRED`, and its poll is ready |
 //! | `FIRING` | driver | driver: `FIRED`; owner lets go: `ABANDONED` |
 //! | `FIRED` | owner (empty) | owner: `FREE` |
 //! | `ABANDONED` | driver | driver: `FREE`, and it gives the node back |
@@ -243,20 +243,21 @@ impl Node {
             (*slot).write(waker);
             old
         });
+        let mut unused = None;
         // Ordering: release hands the slot over; acquire to see a driver that came meanwhile.
         let look = match self.state.compare_exchange(registering, armed, AcqRel, Acquire) {
             Ok(_) => Look::Pending,
             Err(state) => {
                 debug_assert_eq!(state, generation | MISSED);
                 // SAFETY: MISSED leaves the slot with the owner.
-                drop(self.waker.with_mut(|slot| unsafe { (*slot).assume_init_read() }));
+                unused = Some(self.waker.with_mut(|slot| unsafe { (*slot).assume_init_read() }));
                 // Ordering: the owner alone acts on a missed node.
                 self.state.store(generation | FIRED, Relaxed);
                 Look::Fired
             }
         };
         // User code: after the node is whole again.
-        drop(old);
+        drop((old, unused));
         look
     }
 

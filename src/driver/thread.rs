@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::core::{Core, IDLE, Lifecycle, RUNNING, STOPPED, Stopped};
+use super::core::{Core, IDLE, RUNNING, STOPPED, Stopped};
 use super::engine::{Engine, Fired};
 use super::node::NEVER;
 use super::park::Until;
@@ -28,10 +28,8 @@ impl Core {
             STOPPED => return Err(Stopped),
             _ => {}
         }
-        let engine = lifecycle.engine.take().expect("an idle core has its engine");
         let name = self.options.name.clone().unwrap_or_else(|| "deadbeat".to_owned());
         let core = self.clone();
-        self.set_running();
         let clock = self.clock.clone();
         let spawned = sys::with_signals_blocked(|| {
             // The counter's self-test and first baseline take milliseconds; the first timers, on the
@@ -41,14 +39,22 @@ impl Core {
                     .name(format!("{name}-clock"))
                     .spawn(move || clock.warm_up());
             }
-            thread::Builder::new().name(name).spawn(move || Driver::new(core, engine).run())
+            thread::Builder::new().name(name).spawn(move || {
+                // The engine stays where it is until there is a thread to have it.
+                let engine = lock(&core.lifecycle).engine.take();
+                Driver::new(core, engine.expect("an idle core has its engine")).run();
+            })
         });
         match spawned {
-            Ok(thread) => lifecycle.thread = Some(thread),
-            // As `std::thread::spawn` does: there is nobody to keep the promise.
+            Ok(thread) => {
+                lifecycle.thread = Some(thread);
+                self.set_running();
+                Ok(())
+            }
+            // As `std::thread::spawn` does: there is nobody to keep the promise. The next arming
+            // tries again.
             Err(error) => panic!("the driver thread could not be started: {error}"),
         }
-        Ok(())
     }
 
     /// Wakes a batch, outside all locks.
@@ -59,8 +65,12 @@ impl Core {
         let now = self.clock.now_unordered().as_nanos();
         for Fired { deadline, waker } in fired.drain(..) {
             self.counters.fired(now.saturating_sub(deadline));
-            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 self.counters.waker_panic();
+                // What it threw is user data, too, and may throw again when dropped; then no more.
+                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                    std::mem::forget(again);
+                }
             }
         }
     }
@@ -110,13 +120,14 @@ impl Driver {
             }
             let engine = self.engine.as_deref().expect("running");
             let next = engine.next_expiration().unwrap_or(NEVER);
-            if core.is_orphaned() && !core.any_pending(&mut self.last_pending) {
+            let orphaned = core.is_orphaned();
+            if orphaned && !core.any_pending(&mut self.last_pending) {
                 if self.retire() {
                     return;
                 }
                 continue;
             }
-            if core.publish_wake(next, engine, self.known_shards) {
+            if core.publish_wake(next, engine, self.known_shards, orphaned) {
                 self.sleep(next);
                 core.retract_wake();
             }
@@ -154,15 +165,20 @@ impl Driver {
     fn retire(&mut self) -> bool {
         let mut lifecycle = lock(&self.core.lifecycle);
         self.core.no_driver(IDLE);
-        let engine = self.engine.take().expect("running");
-        if engine.has_mail() || self.core.shards_changed(self.known_shards) {
-            self.engine = Some(engine);
+        // A last look behind the fence: also at the nodes, since one that is armed where it stands in
+        // the wheel is pushed to no inbox; and for a shutdown, which took us for running.
+        let engine = self.engine.as_deref().expect("running");
+        if engine.has_mail()
+            || self.core.shards_changed(self.known_shards)
+            // Ordering: as in `run`.
+            || self.core.stop_requested.load(Acquire)
+            || self.core.any_pending(&mut self.last_pending)
+        {
             self.core.set_running();
             self.core.retract_wake();
             return false;
         }
-        let Lifecycle { engine: slot, .. } = &mut *lifecycle;
-        *slot = Some(engine);
+        lifecycle.engine = self.engine.take();
         true
     }
 

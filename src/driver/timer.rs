@@ -40,6 +40,9 @@ unsafe impl Send for Timer {}
 unsafe impl Sync for Timer {}
 
 /// What `Waker::will_wake` compares, kept beside the node so that comparing touches nothing shared.
+///
+/// Always that of the clone which the node has: a waker may be a borrow of something on the stack,
+/// and the next one at the same address another task's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WakerId(*const (), *const RawWakerVTable);
 
@@ -70,12 +73,19 @@ impl Timer {
         &self.core
     }
 
-    /// Whether it has completed, or its next poll would complete it.
-    pub(crate) fn is_elapsed(&self) -> bool {
+    /// Whether it has completed, or has fired and its next poll will complete it.
+    pub(crate) fn is_elapsed(&self, deadline: u64) -> bool {
         // SAFETY: nodes live as long as the core.
         let fired =
             || self.armed.is_some_and(|at| unsafe { at.node.as_ref() }.look() == Look::Fired);
-        self.done || (!self.moved && fired() && !self.core.is_stopped())
+        // It may have been fired for an old deadline, ahead of time to spin, or by a shutdown.
+        self.done || (fired() && self.may_fire(deadline))
+    }
+
+    /// Whether a firing is of the deadline itself, as far as the driver and the clock know.
+    pub(super) fn may_fire(&self, deadline: u64) -> bool {
+        let exact = !self.moved && self.core.spin.is_none() && !self.core.is_stopped();
+        exact || self.core.clock.safe_now() >= deadline
     }
 
     /// Waits for `deadline`: looks and arms at the first call, and again if the deadline has moved
@@ -101,7 +111,7 @@ impl Timer {
         } else {
             // User code, before anything changes.
             let waker = cx.waker().clone();
-            self.waker = id;
+            self.waker = WakerId::of(&waker);
             // SAFETY: the node is this timer's, and armed.
             unsafe { node.replace_waker(waker) }
         };
@@ -128,6 +138,11 @@ impl Timer {
         }
         match self.arm(cx.waker(), due) {
             Ok(()) => Poll::Pending,
+            // Assumed to be ahead when it was created, it may have come since.
+            Err(_) if self.core.clock.safe_now() >= deadline => {
+                self.done = true;
+                Poll::Ready(Ok(()))
+            }
             Err(stopped) => Poll::Ready(Err(stopped)),
         }
     }
@@ -160,13 +175,18 @@ impl Timer {
         self.done = true;
     }
 
+    /// Arms the node for exactly `deadline`, come or not.
+    ///
+    /// # Errors
+    ///
+    /// The Timekeeper was shut down.
     #[inline]
-    fn arm(&mut self, waker: &Waker, deadline: u64) -> Result<(), Stopped> {
+    pub(super) fn arm(&mut self, waker: &Waker, deadline: u64) -> Result<(), Stopped> {
         let deadline = deadline.min(NEVER - 1);
-        self.waker = WakerId::of(waker);
-        self.moved = false;
         // User code, before anything is taken.
         let waker = waker.clone();
+        self.waker = WakerId::of(&waker);
+        self.moved = false;
         let core = &self.core;
         self.armed = Some(core.with_shard(|shard| {
             // SAFETY: `with_shard` makes us the owner.

@@ -30,11 +30,11 @@ impl From<Elapsed> for std::io::Error {
 
 /// The Timekeeper of a timer was shut down before the timer was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimekeeperStopped(());
+pub struct TimekeeperStopped(Stopped);
 
 impl TimekeeperStopped {
-    pub(super) fn new(Stopped: Stopped) -> Self {
-        Self(())
+    pub(super) fn new(why: Stopped) -> Self {
+        Self(why)
     }
 
     /// For futures that have no way to return it.
@@ -47,7 +47,7 @@ impl TimekeeperStopped {
 
 impl fmt::Display for TimekeeperStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the timekeeper of this timer was shut down before its deadline")
+        self.0.fmt(f)
     }
 }
 

@@ -144,9 +144,10 @@ impl Sleep {
         self.deadline
     }
 
-    /// Whether it has completed: a poll has returned ready, or would now.
+    /// Whether it has completed: a poll has returned ready, or it was polled before, has fired since,
+    /// and the next poll will. False for one that was never polled, whatever its deadline.
     pub fn is_elapsed(&self) -> bool {
-        self.timer.is_elapsed()
+        self.timer.is_elapsed(self.due())
     }
 
     /// Lets it be up to `slack` late, so that it can share a wake-up with others.
@@ -174,7 +175,8 @@ impl Sleep {
 
     /// Moves the deadline, before or after completion, armed or not.
     ///
-    /// A task that waits for it is woken at the new deadline without another poll.
+    /// A task that waits for it is woken at the new deadline without another poll, unless it was
+    /// already woken for the old one: then that poll counts.
     ///
     /// # Complexity
     ///

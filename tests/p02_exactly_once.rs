@@ -1,0 +1,158 @@
+//! P2: every armed timer fires once or is cancelled; no wake-up is lost.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::task::Waker;
+use std::thread;
+
+use common::{counter, poll, rng, wait_for};
+use deadbeat::time::{Duration, Instant, Sleep, sleep};
+use deadbeat::{Manual, Timekeeper, block_on};
+
+#[test]
+fn each_timer_wakes_once() {
+    let manual = Manual::new();
+    let _entered = manual.enter();
+    let mut all: Vec<_> = (0..3000)
+        .map(|i| {
+            let (count, waker) = counter();
+            let mut sleep = sleep(Duration::from_micros(i % 700 + 1));
+            assert!(poll(&mut sleep, &waker).is_pending());
+            (count, sleep)
+        })
+        .collect();
+    assert_eq!(manual.fast_forward(Duration::from_secs(1)), 3000);
+    manual.fast_forward(Duration::from_secs(1));
+    for (count, sleep) in &mut all {
+        assert_eq!(count.get(), 1);
+        assert!(poll(sleep, Waker::noop()).is_ready());
+    }
+    let stats = manual.timekeeper().stats();
+    assert_eq!((stats.armed, stats.fired, stats.cancelled, stats.live), (3000, 3000, 0, 0));
+}
+
+#[test]
+fn a_cancelled_timer_wakes_nobody() {
+    let manual = Manual::new();
+    let _entered = manual.enter();
+    let (count, waker) = counter();
+    for _ in 0..1000 {
+        let mut sleep = sleep(Duration::from_millis(1));
+        assert!(poll(&mut sleep, &waker).is_pending());
+    }
+    manual.fast_forward(Duration::from_secs(1));
+    assert_eq!(count.get(), 0);
+    assert_eq!(manual.timekeeper().stats().cancelled, 1000);
+}
+
+#[test]
+fn of_all_wakers_the_last_one_counts() {
+    let manual = Manual::new();
+    let _entered = manual.enter();
+    let mut sleep = sleep(Duration::from_millis(1));
+    let wakers: Vec<_> = (0..5).map(|_| counter()).collect();
+    for (_, waker) in &wakers {
+        assert!(poll(&mut sleep, waker).is_pending());
+    }
+    manual.fast_forward(Duration::from_millis(1));
+    let counts: Vec<_> = wakers.iter().map(|(count, _)| count.get()).collect();
+    assert_eq!(counts, [0, 0, 0, 0, 1]);
+}
+
+/// Timers on real time, armed, re-polled, reset, cancelled and let fire from several threads: the
+/// counts must add up, and none may hang.
+#[test]
+fn under_real_races_every_timer_ends_in_one_way() {
+    let (seed, _) = rng();
+    let timekeeper = Timekeeper::builder().name("p02").build();
+    let fired = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..3)
+        .map(|i| {
+            let (timekeeper, fired) = (timekeeper.clone(), fired.clone());
+            thread::spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(i));
+                let _entered = timekeeper.enter();
+                for _ in 0..600 {
+                    let mut nap = std::pin::pin!(sleep(Duration::from_micros(rng.u64(0..150))));
+                    let _ = poll(&mut nap, Waker::noop());
+                    match rng.u32(0..4) {
+                        0 => continue,
+                        1 => nap.as_mut().reset(Instant::now() + Duration::from_micros(80)),
+                        2 => nap.as_mut().reset(Instant::now() + Duration::from_micros(5)),
+                        _ => {}
+                    }
+                    block_on(nap);
+                    fired.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    wait_for("the driver to settle", || timekeeper.stats().live == 0);
+    let stats = timekeeper.stats();
+    assert_eq!(stats.armed, stats.fired + stats.cancelled, "{stats:?}");
+}
+
+/// What an executor does: the task is polled by whichever thread was free, and dropped by another.
+#[test]
+fn timers_that_travel_between_threads_fire_once() {
+    let timekeeper = Timekeeper::builder().build();
+    let (armed_tx, armed) = mpsc::sync_channel::<(Sleep, Arc<common::Count>)>(16);
+    let (done_tx, done) = mpsc::sync_channel::<Sleep>(16);
+    let armer = {
+        let timekeeper = timekeeper.clone();
+        thread::spawn(move || {
+            for i in 0..500 {
+                let at = timekeeper.now() + Duration::from_micros(20 + i % 100);
+                let mut sleep = timekeeper.sleep_until(at);
+                if poll(&mut sleep, Waker::noop()).is_pending() {
+                    armed_tx.send((sleep, Arc::default())).unwrap();
+                }
+            }
+        })
+    };
+    let poller = thread::spawn(move || {
+        for (mut sleep, count) in armed {
+            let waker = Waker::from(count.clone());
+            if poll(&mut sleep, &waker).is_pending() {
+                wait_for("the wake", || count.get() == 1);
+                assert!(poll(&mut sleep, &waker).is_ready());
+            }
+            done_tx.send(sleep).unwrap();
+        }
+    });
+    let dropped = done.iter().map(drop).count();
+    armer.join().unwrap();
+    poller.join().unwrap();
+    assert!(dropped > 0);
+    let stats = timekeeper.stats();
+    assert_eq!(stats.live, 0);
+    assert!(stats.nodes <= 512, "{stats:?}");
+}
+
+/// A stall of the driver: everything due meanwhile fires late, once, and in order.
+#[test]
+fn after_a_stall_of_the_driver_all_fire_once_and_in_order() {
+    let timekeeper = Timekeeper::builder().build();
+    let (tx, rx) = mpsc::channel();
+    // Far enough ahead that all are armed before it.
+    let start = timekeeper.now() + Duration::from_millis(150);
+    timekeeper
+        .call_at(start, move || {
+            deadbeat::sleep_until(start + Duration::from_millis(30));
+        })
+        .detach();
+    let (seed, mut rng) = rng();
+    for i in 0..5000u64 {
+        let tx = tx.clone();
+        let at = start + Duration::from_nanos(rng.u64(1000..20_000_000));
+        timekeeper.call_at(at, move || tx.send((at, i)).unwrap()).detach();
+    }
+    drop(tx);
+    let fired: Vec<_> = rx.iter().collect();
+    assert_eq!(fired.len(), 5000);
+    assert!(fired.is_sorted_by_key(|&(at, _)| at), "DEADBEAT_SEED={seed}");
+}
