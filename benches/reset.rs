@@ -7,7 +7,8 @@
 //! - `reset/{system}/later`, `earlier`, `same`: one timer, armed for about an hour, is moved by a
 //!   microsecond at a time, or to where it is. The deadline is known, no clock is read.
 //! - `touch/{system}`: the clock is read, and the timer moved to a minute from then: what every byte
-//!   that arrives does to an idle timeout. `floor` is the read of our clock, and an addition.
+//!   that arrives does to an idle timeout. Ours is an `IdleTimer`; `floor` is the read of our clock,
+//!   and an addition.
 //!
 //! 1000 other timers are armed for the next 60 to 600 s, so that the moved one is not the next to be
 //! due, and no system has to be told of it at once. Beware: `futures-timer` reads the clock for every
@@ -27,7 +28,7 @@ use std::{
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
-use deadbeat::clock::Clock;
+use deadbeat::{clock::Clock, time::IdleTimer};
 use support::{
     System, arm, now, standing,
     systems::{AsyncIo, Deadbeat, Floor, FuturesTimer, LockedMap, MapTimer, Tokio},
@@ -52,8 +53,6 @@ trait Movable: System {
     fn add(time: Self::Time, duration: Duration) -> Self::Time;
     fn sub(time: Self::Time, duration: Duration) -> Self::Time;
     fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time);
-    /// Moves it to so much from now.
-    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration);
 }
 
 impl Movable for Deadbeat {
@@ -81,11 +80,6 @@ impl Movable for Deadbeat {
     #[inline]
     fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
         timer.reset(deadline);
-    }
-
-    #[inline]
-    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration) {
-        timer.reset(Self::Time::now() + idle);
     }
 }
 
@@ -115,16 +109,11 @@ impl Movable for Tokio {
     fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
         timer.reset(deadline);
     }
-
-    #[inline]
-    fn touch(timer: Pin<&mut Self::Timer>, idle: Duration) {
-        timer.reset(Self::Time::now() + idle);
-    }
 }
 
 /// The timers whose times are those of `std`.
 macro_rules! movable {
-    ($system:ty, $timer:ty, $new:expr, $move_to:expr, $touch:expr) => {
+    ($system:ty, $timer:ty, $new:expr, $move_to:expr) => {
         impl Movable for $system {
             type Timer = $timer;
             type Time = Instant;
@@ -151,11 +140,6 @@ macro_rules! movable {
             fn move_to(mut timer: Pin<&mut Self::Timer>, deadline: Instant) {
                 $move_to(&mut *timer, deadline);
             }
-
-            #[inline]
-            fn touch(mut timer: Pin<&mut Self::Timer>, idle: Duration) {
-                $touch(&mut *timer, idle);
-            }
         }
     };
 }
@@ -164,8 +148,7 @@ movable!(
     AsyncIo,
     async_io::Timer,
     |_: &Self, deadline| async_io::Timer::at(deadline),
-    async_io::Timer::set_at,
-    async_io::Timer::set_after
+    async_io::Timer::set_at
 );
 movable!(
     FuturesTimer,
@@ -173,33 +156,39 @@ movable!(
     |_: &Self, deadline: Instant| futures_timer::Delay::new(deadline.duration_since(now())),
     |timer: &mut futures_timer::Delay, deadline: Instant| {
         timer.reset(deadline.saturating_duration_since(now()));
-    },
-    futures_timer::Delay::reset
+    }
 );
-movable!(LockedMap, MapTimer, LockedMap::timer, MapTimer::move_to, |timer: &mut MapTimer, idle| {
-    timer.move_to(now() + idle)
-});
+movable!(LockedMap, MapTimer, LockedMap::timer, MapTimer::move_to);
 
 fn reset<S: Movable>(c: &mut Criterion) {
     let mut group = group(c, format!("reset/{}", S::NAME));
-    measure::<S>(&mut group, "later", |timer, begin, step| {
+    let begin = now() + HOUR;
+    let timer = |system: &S| system.timer(begin);
+    let begin = black_box(S::time(begin));
+    measure(&mut group, "later", &timer, |timer, step| {
         S::move_to(timer, S::add(begin, STEP * step));
     });
-    measure::<S>(&mut group, "earlier", |timer, begin, step| {
+    measure(&mut group, "earlier", &timer, |timer, step| {
         S::move_to(timer, S::sub(begin, STEP * step));
     });
-    measure::<S>(&mut group, "same", |timer, begin, _| S::move_to(timer, begin));
+    measure(&mut group, "same", &timer, |timer, _| S::move_to(timer, black_box(begin)));
 }
 
-fn touch<S: Movable>(c: &mut Criterion) {
+fn touch<S: System, T: Future>(
+    c: &mut Criterion,
+    timer: impl Fn(&S) -> T,
+    mut touch: impl FnMut(Pin<&mut T>),
+) {
     let mut group = group(c, "touch".to_owned());
-    measure::<S>(&mut group, S::NAME, |timer, _, _| S::touch(timer, IDLE));
+    measure(&mut group, S::NAME, &timer, |timer, _| touch(timer));
 }
 
-fn measure<S: Movable>(
+/// Measures `change` of one timer among others, with a number that grows.
+fn measure<S: System, T: Future>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: &str,
-    mut change: impl FnMut(Pin<&mut S::Timer>, S::Time, u32),
+    timer: &impl Fn(&S) -> T,
+    mut change: impl FnMut(Pin<&mut T>, u32),
 ) {
     let system = RefCell::new(None);
     group.bench_function(id, |b| {
@@ -207,14 +196,12 @@ fn measure<S: Movable>(
         let system = system.get_or_insert_with(|| S::start(1));
         system.run(async {
             let others = standing(system, STANDING, 0).await;
-            let begin = now() + HOUR;
-            let mut timer = Box::pin(system.timer(begin));
+            let mut timer = Box::pin(timer(system));
             arm(timer.as_mut(), &waker());
-            let begin = S::time(begin);
             let mut step = 0;
             b.iter(|| {
                 step = if step == STEPS { 0 } else { step + 1 };
-                change(timer.as_mut(), black_box(begin), step);
+                change(timer.as_mut(), step);
             });
             drop(others);
         });
@@ -241,11 +228,15 @@ fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
 
 fn all(c: &mut Criterion) {
     floor(c);
-    touch::<Deadbeat>(c);
-    touch::<Tokio>(c);
-    touch::<AsyncIo>(c);
-    touch::<FuturesTimer>(c);
-    touch::<LockedMap>(c);
+    touch(c, |_: &Deadbeat| IdleTimer::new(IDLE), |timer| timer.get_mut().touch());
+    touch(
+        c,
+        |_: &Tokio| tokio::time::sleep(IDLE),
+        |timer| timer.reset(tokio::time::Instant::now() + IDLE),
+    );
+    touch(c, |_: &AsyncIo| async_io::Timer::after(IDLE), |mut timer| timer.set_after(IDLE));
+    touch(c, |_: &FuturesTimer| futures_timer::Delay::new(IDLE), |mut timer| timer.reset(IDLE));
+    touch(c, |map: &LockedMap| map.timer(now() + IDLE), |mut timer| timer.move_to(now() + IDLE));
     reset::<Deadbeat>(c);
     reset::<Tokio>(c);
     reset::<AsyncIo>(c);
