@@ -148,7 +148,8 @@ fn advance_lets_woken_tasks_of_tokio_run_at_their_times() {
     assert_eq!(manual.now() - start, MILLI * 6);
     let said = said.lock().unwrap();
     for name in 1..=3 {
-        let times: Vec<_> = said.iter().filter(|(who, _)| *who == name).map(|(_, at)| *at).collect();
+        let times: Vec<_> =
+            said.iter().filter(|(who, _)| *who == name).map(|(_, at)| *at).collect();
         let due: Vec<_> = (1..=4).map(|i| MILLI * name * i).filter(|at| *at <= MILLI * 6).collect();
         assert_eq!(times, due, "{name}");
     }

@@ -85,7 +85,7 @@ impl Timer {
     /// Whether a firing is of the deadline itself, as far as the driver and the clock know.
     pub(super) fn may_fire(&self, deadline: u64) -> bool {
         let exact = !self.moved && self.core.spin.is_none() && !self.core.is_stopped();
-        exact || self.core.clock.safe_now() >= deadline
+        exact || self.core.clock.has_come(deadline)
     }
 
     /// Waits for `deadline`: looks and arms at the first call, and again if the deadline has moved
@@ -139,7 +139,7 @@ impl Timer {
         match self.arm(cx.waker(), due) {
             Ok(()) => Poll::Pending,
             // Assumed to be ahead when it was created, it may have come since.
-            Err(_) if self.core.clock.safe_now() >= deadline => {
+            Err(_) if self.core.clock.has_come(deadline) => {
                 self.done = true;
                 Poll::Ready(Ok(()))
             }
