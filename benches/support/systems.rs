@@ -61,7 +61,29 @@ impl System for Tokio {
 /// and yields from time to time, because they hand timers to the wheel when a worker parks.
 #[cfg(tokio_unstable)]
 #[derive(Clone)]
-pub(crate) struct TokioAlt(Arc<Runtime>);
+pub(crate) struct TokioAlt(Arc<Background>);
+
+/// A runtime that one of its own tasks may be the last to hold.
+#[cfg(tokio_unstable)]
+struct Background(Option<Runtime>);
+
+#[cfg(tokio_unstable)]
+impl std::ops::Deref for Background {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        self.0.as_ref().expect("there until it is dropped")
+    }
+}
+
+#[cfg(tokio_unstable)]
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 #[cfg(tokio_unstable)]
 impl System for TokioAlt {
@@ -70,7 +92,7 @@ impl System for TokioAlt {
     fn start(threads: usize) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(threads).enable_time().enable_alt_timer();
-        Self(Arc::new(builder.build().expect("a runtime")))
+        Self(Arc::new(Background(Some(builder.build().expect("a runtime")))))
     }
 
     #[inline]
