@@ -145,7 +145,7 @@ impl Engine {
                 // Dead, or it has moved: out, and look again behind the fence.
                 node.clear_visit();
                 self.unsettled.push(index);
-            } else if visit <= now && ripe {
+            } else if visit <= now && (ripe || self.fell_due_in_backlog(from, visit)) {
                 node.clear_visit();
                 if !self.nodes.fire(index, seen, fired) {
                     self.unsettled.push(index);
@@ -159,6 +159,12 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// Whether an entry of the backlog has fallen due since that was split off. It is fired out of
+    /// order: sent to the wheel, a crowd of its kind would stand before everything fresh.
+    fn fell_due_in_backlog(&self, from: From, visit: u64) -> bool {
+        matches!(from, From::Backlog) && visit > self.backlog.until()
     }
 
     fn settle(&mut self, now: u64, fired: &mut Vec<Fired>) {
