@@ -475,7 +475,7 @@ impl Running {
     /// and is in doubt otherwise.
     fn restart(&mut self, from: Anchor, anchor: Anchor) -> Seen {
         let seen = Rate::between(&from, &anchor);
-        let distance = seen.map_or(self.rate.mult / KERNEL_LIMIT, |rate| rate.distance(&self.rate));
+        let distance = self.distance(seen);
         if distance <= self.rate.mult / SLIGHT && anchor.ns_since(&from) >= MIN_BASELINE_NS {
             // The change may have come anywhere in the interval. Up to there, the counter went at
             // the old rate: that is how far the point is off at which the new rate has begun.
@@ -499,12 +499,11 @@ impl Running {
         let base = *self.window.last();
         let seen = Rate::between(&base, &anchor);
         let slow_mult = self.slow_mult(seen);
+        let distance = self.distance(seen);
         let Some(doubt) = &mut self.doubt else { return Seen::default() };
         doubt.slow_mult = slow_mult;
-        if let Some(rate) = seen {
-            let off = rate.distance(&self.rate).saturating_add(rate.bound);
-            self.rate.bound = self.rate.bound.max(off);
-        }
+        let off = distance.saturating_add(seen.map_or(0, |rate| rate.bound));
+        self.rate.bound = self.rate.bound.max(off);
         let went_back = anchor.ns < base.ns || anchor.tick < base.tick;
         if anchor.ns_since(&base) < MIN_BASELINE_NS && !went_back {
             if anchor.half_ticks < base.half_ticks / 2 {
@@ -530,6 +529,12 @@ impl Running {
         self.doubt = Some(Doubt { slow_mult, candidate: seen });
         self.window = Window::new(anchor);
         Seen { restarted: true, fault: true, ..Seen::default() }
+    }
+
+    /// How far the old rate is from the one seen: all of it, if one of the clocks stands still or
+    /// goes back.
+    fn distance(&self, seen: Option<Rate>) -> u64 {
+        seen.map_or(self.rate.mult, |rate| rate.distance(&self.rate))
     }
 
     /// The slower of the old rate and the one seen, but at least half of the old.

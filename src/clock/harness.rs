@@ -160,15 +160,6 @@ impl Play {
         let (raw_ns, error_ns) = self.manual.held().timebase.now_and_error_ns();
         let after_ns = self.monotonic_ns();
         self.check_raw(raw_ns);
-        if std::env::var_os("DBG").is_some() {
-            self.manual.held().timebase.with_state(|st| {
-                eprintln!(
-                    "raw {raw_ns} err {error_ns} mono {after_ns} diff {} {:?}",
-                    raw_ns as i64 - after_ns as i64,
-                    st.discipline
-                )
-            });
-        }
         let anchors = self.clock.stats().reanchors - self.calm_since;
         if self.calm_ns >= CALM_NS && anchors >= CALM_ANCHORS {
             assert!(
