@@ -45,9 +45,9 @@
 //! # The error bound
 //!
 //! Each line carries the distance to the farther end of *ref* at its pivot, remaining phase
-//! included, and the rate's bound. It holds while rates are what they were at the last samples; a
-//! change of rate by *x* that nobody has sampled yet adds up to *x* times the horizon (20 ns for
-//! 1 ppm, 1.7 ms for the fastest slew that chrony makes).
+//! included, and the rate's bound. It holds while rates are what they were between the last two
+//! samples; a change of rate by *x* since then adds up to *x* times the horizon (20 ns for 1 ppm,
+//! 1.7 ms for the fastest slew that chrony makes).
 
 use super::{
     line::Line,
@@ -427,15 +427,20 @@ impl Running {
     }
 
     fn observe(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
-        self.latest = anchor;
-        if self.doubt.is_some() { self.settle(anchor) } else { self.check(anchor, is_narrow) }
+        let previous = std::mem::replace(&mut self.latest, anchor);
+        if self.doubt.is_some() {
+            self.settle(anchor)
+        } else {
+            self.check(previous, anchor, is_narrow)
+        }
     }
 
     /// Confirms the rate, or restarts the window.
-    fn check(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
-        let last = *self.window.last();
-        if !self.predicts(&last, &anchor) {
-            return self.restart(last, anchor);
+    fn check(&mut self, previous: Anchor, anchor: Anchor, is_narrow: bool) -> Seen {
+        for from in [previous, *self.window.last()] {
+            if !self.predicts(&from, &anchor) {
+                return self.restart(from, anchor);
+            }
         }
         let recent = *self.window.recent();
         if is_narrow && Rate::between(&recent, &anchor).is_some_and(|rate| !rate.agrees(&self.rate))
@@ -443,7 +448,11 @@ impl Running {
             return self.restart(recent, anchor);
         }
         let sound = self.window.baseline_ns(&anchor) >= ticks::NANOS_PER_SEC;
-        if is_narrow && let Some(rate) = self.window.push(anchor) {
+        let is_better =
+            || self.window.rate_to(&anchor).is_some_and(|rate| rate.bound <= self.rate.bound);
+        if (is_narrow || is_better())
+            && let Some(rate) = self.window.push(anchor)
+        {
             self.rate = rate;
         }
         Seen { sound, ..Seen::default() }
@@ -466,18 +475,20 @@ impl Running {
     /// and is in doubt otherwise.
     fn restart(&mut self, from: Anchor, anchor: Anchor) -> Seen {
         let seen = Rate::between(&from, &anchor);
-        let distance = seen.map_or(self.rate.mult / KERNEL_LIMIT, |rate| rate.distance(&self.rate));
-        if let Some(rate) = seen
-            && distance <= self.rate.mult / SLIGHT
-            && anchor.ns_since(&from) >= MIN_BASELINE_NS
-        {
-            self.window = Window::new(from);
-            self.window.push(anchor);
-            // The change may have come anywhere in the interval, so the new rate may be a mixture.
-            self.rate = rate.doubtful_by(distance);
+        let distance = self.distance(seen);
+        if distance <= self.rate.mult / SLIGHT && anchor.ns_since(&from) >= MIN_BASELINE_NS {
+            // The change may have come anywhere in the interval. Up to there, the counter went at
+            // the old rate: that is how far the point is off at which the new rate has begun.
+            let off_ns = ticks::ns_ceil(anchor.tick.saturating_sub(from.tick), distance);
+            let off_ticks = ticks::ticks_floor(off_ns, self.rate.mult).saturating_add(1);
+            let base = Anchor { half_ticks: from.half_ticks.saturating_add(off_ticks), ..from };
+            self.window = Window::new(base);
+            if let Some(rate) = self.window.push(anchor) {
+                self.rate = rate;
+            }
             return Seen { restarted: true, ..Seen::default() };
         }
-        self.rate = self.rate.doubtful_by(distance.min(self.rate.mult / KERNEL_LIMIT));
+        self.rate = self.rate.doubtful_by(distance);
         self.doubt = Some(Doubt { slow_mult: self.slow_mult(seen), candidate: None });
         self.window = Window::new(anchor);
         Seen { restarted: true, fault: !self.is_plausible(seen), ..Seen::default() }
@@ -488,8 +499,11 @@ impl Running {
         let base = *self.window.last();
         let seen = Rate::between(&base, &anchor);
         let slow_mult = self.slow_mult(seen);
+        let distance = self.distance(seen);
         let Some(doubt) = &mut self.doubt else { return Seen::default() };
         doubt.slow_mult = slow_mult;
+        let off = distance.saturating_add(seen.map_or(0, |rate| rate.bound));
+        self.rate.bound = self.rate.bound.max(off);
         let went_back = anchor.ns < base.ns || anchor.tick < base.tick;
         if anchor.ns_since(&base) < MIN_BASELINE_NS && !went_back {
             if anchor.half_ticks < base.half_ticks / 2 {
@@ -515,6 +529,12 @@ impl Running {
         self.doubt = Some(Doubt { slow_mult, candidate: seen });
         self.window = Window::new(anchor);
         Seen { restarted: true, fault: true, ..Seen::default() }
+    }
+
+    /// How far the old rate is from the one seen: all of it, if one of the clocks stands still or
+    /// goes back.
+    fn distance(&self, seen: Option<Rate>) -> u64 {
+        seen.map_or(self.rate.mult, |rate| rate.distance(&self.rate))
     }
 
     /// The slower of the old rate and the one seen, but at least half of the old.

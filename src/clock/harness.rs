@@ -1,1 +1,255 @@
+//! Scripts for the witnesses, played against what the clock promises.
+//!
+//! For property tests and fuzz targets: [`decode`] makes a script of any bytes, [`run`] plays it
+//! and panics if a promise is broken.
 
+use std::time::Duration;
+
+use super::{Clock, ManualClock, Source, Witness, discipline::SPAN_NS, report::OsReason};
+
+/// One step of a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Time passes, in nanoseconds, and nobody looks.
+    Advance(u64),
+    /// The time is read.
+    Read,
+    /// The driver looks at the clock.
+    Sample,
+    /// Time passes in small steps, with a sample after each.
+    Live {
+        /// How many steps.
+        steps: u8,
+        /// How long each is, in nanoseconds.
+        step_ns: u64,
+    },
+    /// A witness runs so many ppm faster or slower from now on.
+    Rate(Witness, i64),
+    /// A witness jumps, by ticks or nanoseconds.
+    Jump(Witness, i64),
+    /// Reading a kernel clock takes so many nanoseconds from now on.
+    ReadCost(u64),
+}
+
+/// Makes a script of bytes. Any bytes make one.
+pub fn decode(bytes: &[u8]) -> Vec<Op> {
+    let mut bytes = bytes.iter().copied();
+    let mut ops = Vec::new();
+    while let Some(kind) = bytes.next() {
+        let mut arg = || bytes.next().unwrap_or(0);
+        // A mantissa and an exponent: from nothing to a day and a half.
+        let amount = |mantissa: u8, exponent: u8| u64::from(mantissa) << (exponent % 40);
+        let signed = |mantissa: u8, exponent: u8| {
+            let amount = amount(mantissa >> 1, exponent).cast_signed();
+            if mantissa & 1 == 0 { amount } else { -amount }
+        };
+        let witness = match kind >> 4 & 3 {
+            0 => Witness::Counter,
+            1 => Witness::Boottime,
+            2 => Witness::Realtime,
+            _ => Witness::Monotonic,
+        };
+        ops.push(match kind & 15 {
+            0..3 => Op::Advance(amount(arg(), arg())),
+            3..6 => Op::Read,
+            6..8 => Op::Sample,
+            8..12 => Op::Live { steps: arg(), step_ns: amount(arg(), arg() % 20) },
+            12 => Op::Rate(witness, signed(arg(), arg() % 14)),
+            13 => Op::Rate(witness, signed(arg(), arg() % 6)),
+            14 => Op::Jump(witness, signed(arg(), arg())),
+            _ => Op::ReadCost(amount(arg(), arg() % 12)),
+        });
+    }
+    ops
+}
+
+/// Plays a script.
+///
+/// # Panics
+///
+/// If the clock breaks a promise.
+pub fn run(ops: &[Op]) {
+    let mut play = Play::new();
+    for op in ops {
+        play.step(*op);
+    }
+    play.end();
+}
+
+/// What no slew or change of rate touches for this long, and so many anchors, is calm: one to find
+/// the change, one to measure the new rate, and one more if that falls into a doubt.
+const CALM_NS: u64 = 300_000_000;
+const CALM_ANCHORS: u64 = 3;
+
+struct Play {
+    manual: ManualClock,
+    clock: Clock,
+    /// The latest time that `now` has served.
+    served_ns: u64,
+    /// The latest that the timebase has served, before it is held to the last.
+    raw_ns: u64,
+    counter_is_sound: bool,
+    /// `CLOCK_MONOTONIC` has gone back since the last look at it.
+    reference_went_back: bool,
+    calm_ns: u64,
+    /// How many anchors there were when the calm began.
+    calm_since: u64,
+}
+
+impl Play {
+    fn new() -> Self {
+        let manual = ManualClock::scripted(2_300_000_000);
+        let clock = manual.clock();
+        Self {
+            manual,
+            clock,
+            served_ns: 0,
+            raw_ns: 0,
+            counter_is_sound: true,
+            reference_went_back: false,
+            calm_ns: 0,
+            calm_since: 0,
+        }
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Advance(ns) => self.advance(ns),
+            Op::Read => self.read(),
+            Op::Sample => self.sample(),
+            Op::Live { steps, step_ns } => {
+                for _ in 0..steps {
+                    self.advance(step_ns);
+                    self.sample();
+                    self.read();
+                }
+            }
+            Op::Rate(witness, ppm) => {
+                self.manual.set_rate(witness, ppm);
+                self.disturb(witness);
+            }
+            Op::Jump(witness, distance) => {
+                self.manual.jump(witness, distance);
+                self.reference_went_back |= witness == Witness::Monotonic && distance < 0;
+                self.disturb(witness);
+            }
+            Op::ReadCost(ns) => {
+                self.manual.set_read_cost(Duration::from_nanos(ns));
+                self.calm_since = self.clock.stats().reanchors;
+            }
+        }
+    }
+
+    fn disturb(&mut self, witness: Witness) {
+        self.counter_is_sound &= witness != Witness::Counter;
+        (self.calm_ns, self.calm_since) = (0, self.clock.stats().reanchors);
+    }
+
+    fn advance(&mut self, ns: u64) {
+        self.manual.advance(Duration::from_nanos(ns));
+        self.calm_ns = self.calm_ns.saturating_add(ns);
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.manual.witness(Witness::Monotonic)
+    }
+
+    fn read(&mut self) {
+        let before_ns = self.monotonic_ns();
+        let (raw_ns, error_ns) = self.manual.held().timebase.now_and_error_ns();
+        let after_ns = self.monotonic_ns();
+        self.check_raw(raw_ns);
+        let anchors = self.clock.stats().reanchors - self.calm_since;
+        if self.calm_ns >= CALM_NS && anchors >= CALM_ANCHORS {
+            assert!(
+                (before_ns.saturating_sub(error_ns)..=after_ns.saturating_add(error_ns))
+                    .contains(&raw_ns),
+                "{raw_ns} is more than {error_ns} from {before_ns}..={after_ns}"
+            );
+        }
+        for now in [self.clock.now(), self.clock.now_unordered()] {
+            assert!(now.as_nanos() >= self.served_ns, "now went back");
+            self.served_ns = now.as_nanos();
+        }
+        let raw_ns = self.manual.held().timebase.now_ns();
+        self.check_raw(raw_ns);
+        self.clock.now_elapsed();
+    }
+
+    /// What the timebase reads before it is held to what it has read before: even that goes back
+    /// only if a witness does, and by no more than a horizon if it is the counter.
+    fn check_raw(&mut self, raw_ns: u64) {
+        let went_back = std::mem::take(&mut self.reference_went_back);
+        let by_counter = self.clock.source() == Source::Counter;
+        if went_back && !by_counter {
+            self.raw_ns = raw_ns;
+        }
+        if self.counter_is_sound && !went_back {
+            assert!(raw_ns >= self.raw_ns, "{raw_ns} after {}, the counter is sound", self.raw_ns);
+        }
+        // A line bends by 500 ppm at most.
+        let horizon_ns = SPAN_NS + SPAN_NS / 2000 + 1;
+        assert!(
+            raw_ns >= self.raw_ns.saturating_sub(horizon_ns),
+            "{raw_ns} after {}: more than a horizon",
+            self.raw_ns
+        );
+        self.raw_ns = if went_back { raw_ns } else { self.raw_ns.max(raw_ns) };
+    }
+
+    fn sample(&mut self) {
+        if matches!(self.clock.source(), Source::Os(OsReason::NotCalibrated)) {
+            self.clock.warm_up();
+        }
+        let reading = self.clock.sample();
+        let monotonic_ns = self.monotonic_ns();
+        assert!(reading.safe_ns <= monotonic_ns, "{reading:?} at {monotonic_ns}");
+        assert!(reading.safe_ns <= reading.monotonic_ns, "{reading:?}");
+        assert!(reading.safe_ns <= reading.now_ns, "{reading:?}");
+        assert!(reading.now_ns >= self.served_ns, "{reading:?}, {} served", self.served_ns);
+        self.served_ns = reading.now_ns;
+        for deadline_ns in [0, reading.now_ns, u64::MAX] {
+            assert!(self.clock.kernel_deadline(deadline_ns) >= deadline_ns);
+        }
+        let raw_ns = self.manual.held().timebase.now_ns();
+        self.check_raw(raw_ns);
+    }
+
+    /// Whatever came before: with witnesses that are sound again, the clock recovers.
+    fn end(&mut self) {
+        for witness in [Witness::Counter, Witness::Monotonic, Witness::Boottime, Witness::Realtime]
+        {
+            self.manual.set_rate(witness, 0);
+        }
+        self.manual.set_read_cost(Duration::from_nanos(20));
+        self.disturb(Witness::Boottime);
+        if self.monotonic_ns().max(self.served_ns) > u64::MAX / 2 {
+            return;
+        }
+        self.live(2000);
+        let ahead_ns = self.raw_ahead_ns();
+        assert!(ahead_ns >= -1000, "{ahead_ns} ns, behind after two seconds");
+        self.live(1000);
+        let then_ns = self.raw_ahead_ns();
+        assert!(
+            then_ns <= 1000.max(ahead_ns - 400_000),
+            "{ahead_ns} ns ahead, a second later {then_ns}"
+        );
+        assert!(then_ns >= -1000, "{then_ns} ns, behind after three seconds");
+    }
+
+    fn live(&mut self, ms: u32) {
+        for _ in 0..ms {
+            self.advance(1_000_000);
+            self.sample();
+            self.read();
+        }
+    }
+
+    /// How far the time is ahead of the reference.
+    fn raw_ahead_ns(&self) -> i64 {
+        let raw_ns = self.manual.held().timebase.now_ns();
+        raw_ns.cast_signed() - self.monotonic_ns().cast_signed()
+    }
+}

@@ -117,12 +117,17 @@ impl Window {
         anchor.ns_since(&self.base)
     }
 
+    /// The rate over the whole baseline, were `anchor` its end.
+    pub(crate) fn rate_to(&self, anchor: &Anchor) -> Option<Rate> {
+        Rate::between(&self.base, anchor)
+    }
+
     /// Appends `anchor`, and returns the rate over the whole baseline.
     ///
     /// If the recent anchor makes the better rate, because the base was measured badly, the
     /// baseline begins there from now on.
     pub(crate) fn push(&mut self, anchor: Anchor) -> Option<Rate> {
-        let whole = Rate::between(&self.base, &anchor)?;
+        let whole = self.rate_to(&anchor)?;
         let rate = match Rate::between(&self.recent, &anchor) {
             Some(rate) if rate.bound < whole.bound => {
                 self.base = self.recent;

@@ -230,56 +230,70 @@ mod models {
 
     #[test]
     fn words_are_never_torn() {
-        loom::model(|| {
-            let lock = Arc::new(SeqLock::<2>::new());
-            let writer = {
-                let lock = lock.clone();
-                thread::spawn(move || {
-                    for n in 1..=2 {
-                        lock.try_write(|_| Some([n, n])).unwrap();
-                    }
-                })
-            };
-            // Both copies; and a stamp that orders nothing.
-            for stamp in [0, u64::MAX] {
-                if let Ok(([a, b], _)) = lock.try_read(|_| Some(stamp)) {
+        // Both copies of the sequence; and a stamp that orders nothing.
+        for stamp in [0, u64::MAX] {
+            let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+            let seen = std::sync::Arc::new(seen);
+            let all = seen.clone();
+            loom::model(move || {
+                let lock = Arc::new(SeqLock::<2>::new());
+                let reader = {
+                    let lock = lock.clone();
+                    thread::spawn(move || lock.try_read(|_| Some(stamp)))
+                };
+                lock.try_write(|_| Some([1, 1])).unwrap();
+                lock.try_write(|_| Some([2, 2])).unwrap();
+                let read = reader.join().unwrap().map(|(words, _)| words);
+                if let Ok([a, b]) = read {
                     assert_eq!(a, b);
                 }
-            }
-            writer.join().unwrap();
-        });
+                seen.lock().unwrap().insert(read.ok());
+            });
+            // That the model did explore.
+            let all = all.lock().unwrap();
+            assert_eq!(all.len(), 4, "{all:?}");
+        }
     }
 
     #[test]
     fn a_read_is_never_behind_one_that_another_thread_has_published() {
-        loom::model(|| {
-            let lock = Arc::new(SeqLock::<3>::new());
-            lock.try_write(|_| Some([0, 0, 4])).unwrap();
-            let counter = Arc::new(Counter(AtomicU64::new(0)));
-            let published = Arc::new(AtomicU64::new(0));
+        // Three threads, sixteen accesses each: all of it takes hours. What goes wrong here goes
+        // wrong with two preemptions (checked by leaving out one order at a time).
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        // So that both copies of the sequence are chosen.
+        for origin in [0, 1 << 63] {
+            model.check(move || never_behind(origin));
+        }
+    }
 
-            let writer = {
-                let (lock, counter) = (lock.clone(), counter.clone());
-                thread::spawn(move || bend(&lock, &counter, 1).map(drop))
-            };
-            let publisher = {
-                let (lock, counter, published) = (lock.clone(), counter.clone(), published.clone());
-                thread::spawn(move || {
-                    if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
-                        // Ordering: Release, pairs with the Acquire below.
-                        published.store(value(line, tick), Release);
-                    }
-                })
-            };
-            // Ordering: Acquire, so that this read comes after the published one.
-            let floor = published.load(Acquire);
-            if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
-                assert!(line[0] <= tick, "a line from the future");
-                assert!(value(line, tick) >= floor);
-            }
-            writer.join().unwrap().unwrap();
-            publisher.join().unwrap();
-        });
+    fn never_behind(origin: u64) {
+        let lock = Arc::new(SeqLock::<3>::new());
+        lock.try_write(|_| Some([origin, 0, 4])).unwrap();
+        let counter = Arc::new(Counter(AtomicU64::new(origin)));
+        let published = Arc::new(AtomicU64::new(0));
+
+        let writer = {
+            let (lock, counter) = (lock.clone(), counter.clone());
+            thread::spawn(move || bend(&lock, &counter, 1).map(drop))
+        };
+        let publisher = {
+            let (lock, counter, published) = (lock.clone(), counter.clone(), published.clone());
+            thread::spawn(move || {
+                if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
+                    // Ordering: Release, pairs with the Acquire below.
+                    published.store(value(line, tick), Release);
+                }
+            })
+        };
+        // Ordering: Acquire, so that this read comes after the published one.
+        let floor = published.load(Acquire);
+        if let Ok((line, tick)) = lock.try_read(|_| Some(counter.read())) {
+            assert!(line[0] <= tick, "a line from the future");
+            assert!(value(line, tick) >= floor);
+        }
+        writer.join().unwrap().unwrap();
+        publisher.join().unwrap();
     }
 
     #[test]

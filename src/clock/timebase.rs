@@ -215,8 +215,8 @@ impl<W: Witnesses> Timebase<W> {
         }
     }
 
-    /// A reading by a line that needs no new anchor; `None` if it is old, or if the first baseline
-    /// wants a sample.
+    /// A reading by a line that needs no new anchor; `None` if it is old or visibly wrong, or if the
+    /// first baseline wants a sample.
     fn fresh_reading(&self, line: &Line, stamp: u64, bracket: Option<Bracket>) -> Option<Reading> {
         let Some(bracket) = bracket else {
             // Ordering: Relaxed, a hint: the state behind it is under the lock.
@@ -225,6 +225,13 @@ impl<W: Witnesses> Timebase<W> {
         };
         let age = stamp.checked_sub(line.pivot_tick)?;
         if age > line.span_ticks / FRESH || bracket.before < line.pivot_tick {
+            return None;
+        }
+        // Young, but is it right?
+        let off_ns = line.extended(stamp).abs_diff(bracket.monotonic_ns);
+        let allowed_ns =
+            line.error(stamp).saturating_add(ticks::ns_ceil(bracket.width(), line.mult));
+        if off_ns > allowed_ns {
             return None;
         }
         Some(self.reading(line, stamp, bracket.monotonic_ns))
