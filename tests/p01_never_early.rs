@@ -29,7 +29,11 @@ fn monotonic_ns() -> u64 {
 fn not_early(deadline: Instant) {
     let (now, kernel) = (Clock::system().now(), monotonic_ns());
     assert!(now >= deadline, "{:?} early", deadline - now);
-    assert!(kernel >= deadline.as_nanos(), "{} ns early for the kernel", deadline.as_nanos() - kernel);
+    assert!(
+        kernel >= deadline.as_nanos(),
+        "{} ns early for the kernel",
+        deadline.as_nanos() - kernel
+    );
 }
 
 /// Sleeps and callbacks of random lengths, on `timekeeper`.

@@ -44,9 +44,7 @@ fn no_kind_of_read_steps_back_on_one_thread() {
     let (mut now, mut unordered) = (start, clock.now_unordered());
     let mut elapsed: Instant<Elapsed> = clock.now_elapsed();
     while now - start < RUN / 3 {
-        for (last, read) in
-            [(&mut now, clock.now()), (&mut unordered, clock.now_unordered())]
-        {
+        for (last, read) in [(&mut now, clock.now()), (&mut unordered, clock.now_unordered())] {
             assert!(read >= *last, "{:?} back", *last - read);
             *last = read;
         }

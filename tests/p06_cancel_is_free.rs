@@ -105,7 +105,8 @@ fn cancelling_makes_no_system_call() {
         return common::skip("strace may not trace here");
     }
     let text = std::fs::read_to_string(&trace).unwrap();
-    let calls: Vec<_> = text.lines().filter_map(|line| line.split_once(char::is_whitespace)).collect();
+    let calls: Vec<_> =
+        text.lines().filter_map(|line| line.split_once(char::is_whitespace)).collect();
     let marks: Vec<_> = (0..calls.len()).filter(|&i| calls[i].1.contains("getpgid(")).collect();
     let &[a, b, c, d] = &marks[..] else { panic!("{} marks", marks.len()) };
     for (from, to) in [(a, b), (c, d)] {
