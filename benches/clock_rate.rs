@@ -27,7 +27,7 @@ mod rates {
 
     use deadbeat::clock::Clock;
 
-    pub fn main() {
+    pub(super) fn main() {
         let mut args = env::args().skip(1);
         if let Some(baseline) =
             env::var("DEADBEAT_RATE_BASELINE_MS").ok().and_then(|ms| ms.parse().ok())
@@ -63,8 +63,8 @@ mod rates {
     fn row(name: &str, rates: &[f64], truth: f64) {
         let mut ppm: Vec<f64> = rates.iter().map(|hz| ((hz / truth - 1.0) * 1e6).abs()).collect();
         ppm.sort_by(f64::total_cmp);
-        let at = |part: f64| ppm[((ppm.len() - 1) as f64 * part).round() as usize];
-        println!("{name:<24}{:>8}{:>12.4}{:>12.4}{:>12.4}", ppm.len(), at(0.5), at(0.9), at(1.0));
+        let at = |percent: usize| ppm[(ppm.len() - 1) * percent / 100];
+        println!("{name:<24}{:>8}{:>12.4}{:>12.4}{:>12.4}", ppm.len(), at(50), at(90), at(100));
     }
 
     fn run_child(baseline_ms: u64) -> (f64, f64) {

@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use common::{counter, on_drop, on_wake, poll, wait_for};
 use deadbeat::time::{Duration, Sleep};
-use deadbeat::{Manual, Timekeeper, block_on};
+use deadbeat::{Manual, Timekeeper};
 
 const SOON: Duration = Duration::from_micros(300);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,9 +24,7 @@ fn arm(timekeeper: &Timekeeper, nap: Duration, waker: &Waker) -> Sleep {
 /// Runs the same on a driver thread and by hand.
 fn on_both(test: impl Fn(&Timekeeper, &dyn Fn(Duration))) {
     let timekeeper = Timekeeper::builder().name("p09").build();
-    test(&timekeeper, &|nap| {
-        block_on(timekeeper.sleep_until(timekeeper.now() + nap));
-    });
+    test(&timekeeper, &|nap| deadbeat::sleep_until(timekeeper.now() + nap));
     timekeeper.shutdown();
     let manual = Manual::new();
     test(manual.timekeeper(), &|nap| {
@@ -168,10 +166,7 @@ fn callbacks_may_call_anything_shutdown_included() {
                 tx.send(its.is_shut_down()).unwrap();
             })
             .detach();
-        // By hand only what is due is fired; else the sleep may find it shut down: no `block_on`.
-        if timekeeper.stats().timer_slack.is_none() && common::threads("p09").is_empty() {
-            pass(2 * SOON);
-        }
+        pass(2 * SOON);
         assert_eq!(rx.recv(), Ok(true));
         timekeeper.shutdown();
     });
@@ -190,7 +185,7 @@ fn a_waker_that_blocks_makes_others_late_and_loses_none() {
     let meanwhile = count.get();
     release.send(()).unwrap();
     wait_for("the others", || count.get() == 2000);
-    assert!(meanwhile <= 2000);
+    assert!(meanwhile < 2000);
     assert!(timekeeper.stats().lateness.max() >= SOON);
 }
 

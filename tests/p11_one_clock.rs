@@ -89,7 +89,7 @@ fn spawned_tasks_stay_between_runs_and_end_with_the_timekeeper() {
         drop(waits);
         7
     });
-    manual.block_on(sleep(Duration::from_secs(1)));
+    manual.block_on(async { sleep(Duration::from_secs(1)).await });
     assert!(!task.is_finished());
     assert_eq!(manual.block_on(task), 7);
     assert_eq!(Arc::strong_count(&held), 2);
@@ -98,7 +98,7 @@ fn spawned_tasks_stay_between_runs_and_end_with_the_timekeeper() {
         sleep(Duration::from_secs(10)).await;
         drop(waits);
     }));
-    manual.block_on(sleep(Duration::from_secs(1)));
+    manual.block_on(async { sleep(Duration::from_secs(1)).await });
     drop(manual.spawn(async move { drop(never_ran) }));
     assert_eq!(Arc::strong_count(&held), 3);
     drop(manual);
@@ -123,7 +123,7 @@ fn after_a_panic_it_runs_again() {
     let manual = Manual::new();
     let run = std::panic::AssertUnwindSafe(|| manual.block_on(async { panic!("in a task") }));
     assert!(std::panic::catch_unwind(run).is_err());
-    manual.block_on(sleep(MILLI));
+    manual.block_on(async { sleep(MILLI).await });
 }
 
 #[test]

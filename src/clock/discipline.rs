@@ -213,9 +213,13 @@ impl Discipline {
     }
 
     /// How many brackets to try, and which width is enough.
+    ///
+    /// As long as the baseline is short, the rate is only as good as its ends: then it is worth a
+    /// microsecond, once in a millisecond, to have one that is hardly wider than the narrowest.
     pub(crate) fn bracketing(&self) -> (u32, u64) {
-        match self.phase {
+        match &self.phase {
             Phase::Off(_) | Phase::Baseline { .. } => (16, 0),
+            Phase::Running(running) if running.is_young() => (16, self.narrow_ticks / 16 * 9),
             Phase::Running(_) => (4, self.narrow_ticks),
         }
     }
@@ -424,6 +428,11 @@ impl Running {
             nominal: rate.mult,
             reference_regressed: false,
         }
+    }
+
+    /// Whether the baseline is shorter than a second.
+    fn is_young(&self) -> bool {
+        self.doubt.is_some() || self.window.baseline_ns(&self.latest) < ticks::NANOS_PER_SEC
     }
 
     fn observe(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {

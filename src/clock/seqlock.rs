@@ -257,8 +257,9 @@ mod models {
 
     #[test]
     fn a_read_is_never_behind_one_that_another_thread_has_published() {
-        // Three threads, sixteen accesses each: all of it takes hours. What goes wrong here goes
-        // wrong with two preemptions (checked by leaving out one order at a time).
+        // Three threads with sixteen accesses each take hours without a bound. Within this one, a
+        // pivot read outside the section is found, and a copy that isn't marked, and an end that
+        // doesn't release.
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(3);
         // So that both copies of the sequence are chosen.

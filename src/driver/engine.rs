@@ -194,11 +194,16 @@ impl Engine {
             if linked {
                 self.unlink(index);
             }
-            let node = self.nodes.get(index);
-            if seen.deadline > now {
+            // What is due, and not before all that is still to be taken, takes its turn.
+            if self.backlog.is_ahead(seen.deadline) {
+                self.backlog.insert(&mut self.nodes, index, seen.deadline);
+                return;
+            }
+            if seen.deadline > now || seen.deadline > self.wheel.cursor() {
                 self.wheel.insert(&mut self.nodes, index, seen.deadline);
                 return;
             }
+            let node = self.nodes.get(index);
             node.clear_visit();
             if self.nodes.fire(index, seen, fired) {
                 return;

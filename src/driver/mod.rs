@@ -7,6 +7,8 @@ mod core;
 mod engine;
 mod executor;
 mod handle;
+#[cfg(any(test, fuzzing))]
+pub mod harness;
 mod inbox;
 mod local;
 mod manual;

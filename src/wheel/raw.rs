@@ -565,7 +565,7 @@ impl fmt::Debug for Raw {
 
 /// What [`Raw::split_due`] has put aside: a wheel that can only be emptied.
 ///
-/// Nothing is inserted here that was not split off and is due, so all of its slots start by the time of the split, and all of
+/// Nothing is inserted here that is not due, so all of its slots start by the time of the split, and all of
 /// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -614,7 +614,14 @@ impl Backlog {
         self.raw.remove(e, i);
     }
 
-    /// Puts back what was taken from here and is due, to sort it: it lands on a lower level. *O*(1).
+    /// Whether what is due at `when` would have been split off, and not been taken yet. *O*(1).
+    #[inline]
+    pub(crate) fn is_ahead(&self, when: u64) -> bool {
+        !self.is_empty() && self.raw.cursor < when && when <= self.until
+    }
+
+    /// Puts back what was taken from here and is due, to sort it: it lands on a lower level; or adds
+    /// what [is ahead](Self::is_ahead). *O*(1).
     #[inline]
     pub(crate) fn insert<E: Entries>(&mut self, e: &mut E, i: u32, when: u64) {
         debug_assert!(when <= self.until, "what is not due goes back to the wheel");

@@ -13,10 +13,10 @@ use deadbeat::time::Duration;
 
 /// A waker that counts.
 #[derive(Debug, Default)]
-pub struct Count(AtomicUsize);
+pub(crate) struct Count(AtomicUsize);
 
 impl Count {
-    pub fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         self.0.load(SeqCst)
     }
 }
@@ -27,13 +27,13 @@ impl Wake for Count {
     }
 }
 
-pub fn counter() -> (Arc<Count>, Waker) {
+pub(crate) fn counter() -> (Arc<Count>, Waker) {
     let count = Arc::new(Count::default());
     (count.clone(), Waker::from(count))
 }
 
 /// A waker that runs a closure.
-pub fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
+pub(crate) fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
     struct Call<F>(F);
     impl<F: Fn() + Send + Sync + 'static> Wake for Call<F> {
         fn wake(self: Arc<Self>) {
@@ -44,7 +44,7 @@ pub fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
 }
 
 /// A waker that runs a closure when its last clone is dropped.
-pub fn on_drop(f: impl Fn() + Send + Sync + 'static) -> Waker {
+pub(crate) fn on_drop(f: impl Fn() + Send + Sync + 'static) -> Waker {
     struct Call<F: Fn()>(F);
     impl<F: Fn()> Drop for Call<F> {
         fn drop(&mut self) {
@@ -57,7 +57,7 @@ pub fn on_drop(f: impl Fn() + Send + Sync + 'static) -> Waker {
     Waker::from(Arc::new(Call(f)))
 }
 
-pub fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
@@ -67,7 +67,7 @@ pub fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output>
 ///
 /// If it doesn't hold by then.
 #[track_caller]
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let clock = Clock::system();
     let start = clock.now();
     while !condition() {
@@ -77,7 +77,7 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Random numbers, and the seed for messages. `DEADBEAT_SEED` repeats a run.
-pub fn rng() -> (u64, fastrand::Rng) {
+pub(crate) fn rng() -> (u64, fastrand::Rng) {
     let seed = std::env::var("DEADBEAT_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("DEADBEAT_SEED={seed}");
@@ -85,20 +85,20 @@ pub fn rng() -> (u64, fastrand::Rng) {
 }
 
 /// The one line of a test that lacks something.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     println!("skipped: {why}");
 }
 
 const CHILD: &str = "DEADBEAT_CHILD";
 
 /// Whether this process was started by [`child`].
-pub fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
 /// Runs one test of this binary in a process of its own, under `wrapper` if there is one. The test
 /// finds [`is_child`] true there.
-pub fn child(test: &str, wrapper: &[&str]) -> Output {
+pub(crate) fn child(test: &str, wrapper: &[&str]) -> Output {
     let this = std::env::current_exe().expect("the test's own path");
     let mut command = match wrapper {
         [] => Command::new(this),
@@ -114,7 +114,7 @@ pub fn child(test: &str, wrapper: &[&str]) -> Output {
 
 /// As [`child`]; panics with what it said unless it succeeds.
 #[track_caller]
-pub fn child_succeeds(test: &str, wrapper: &[&str]) -> Output {
+pub(crate) fn child_succeeds(test: &str, wrapper: &[&str]) -> Output {
     let output = child(test, wrapper);
     assert!(
         output.status.success(),
@@ -127,7 +127,7 @@ pub fn child_succeeds(test: &str, wrapper: &[&str]) -> Output {
 }
 
 /// The threads of this process whose names start with `name`, by id. Linux only; else none.
-pub fn threads(name: &str) -> Vec<String> {
+pub(crate) fn threads(name: &str) -> Vec<String> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return vec![] };
     tasks
         .filter_map(|task| {
