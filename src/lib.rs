@@ -75,8 +75,6 @@ mod docs {
     struct Readme;
     #[doc = include_str!("../docs/architecture.md")]
     struct Architecture;
-    #[doc = include_str!("../docs/clock.md")]
-    struct Clock;
     #[doc = include_str!("../docs/wheel.md")]
     struct Wheel;
     #[doc = include_str!("../docs/driver.md")]
