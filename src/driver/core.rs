@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use super::engine::Engine;
+use super::fork;
 use super::local;
 use super::node::NEVER;
 use super::park::{PARKED, Parker};
@@ -33,6 +34,8 @@ use crate::sync::{Mutex, lock, thread};
 /// One Timekeeper's shared state.
 pub(crate) struct Core {
     pub(crate) clock: Clock,
+    /// In which life of the process it was made.
+    epoch: u64,
     pub(super) pool: Pool,
     shards: Mutex<Shards>,
     /// Grows with every new shard, so that the driver knows when to look.
@@ -91,13 +94,23 @@ pub(super) struct Lifecycle {
     pub(super) thread: Option<thread::JoinHandle<()>>,
 }
 
-/// The Timekeeper was shut down.
+/// Why a timer can't be armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stopped;
+pub(crate) enum Stopped {
+    /// The Timekeeper was shut down.
+    ShutDown,
+    /// It was made by a parent process, and its driver thread is there.
+    Forked,
+}
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the timekeeper of this timer was shut down before its deadline")
+        f.write_str(match self {
+            Self::ShutDown => "the timekeeper of this timer was shut down before its deadline",
+            Self::Forked => {
+                "the timekeeper of this timer was made before a fork and has no driver in the child"
+            }
+        })
     }
 }
 
@@ -109,6 +122,7 @@ impl Core {
         let now = clock.now().as_nanos();
         Arc::new(Self {
             clock,
+            epoch: fork::epoch(),
             pool: Pool::new(),
             shards: Mutex::new(Shards { all: vec![inject.clone()], orphans: Vec::new() }),
             shards_version: AtomicUsize::new(1),
@@ -202,7 +216,7 @@ impl Core {
         // Ordering: `phase` was stored before the `next` that brought us here.
         match self.phase.load(Acquire) {
             RUNNING => Ok(()),
-            STOPPED => Err(Stopped),
+            STOPPED => Err(Stopped::ShutDown),
             _ => self.start(),
         }
     }
@@ -318,9 +332,17 @@ impl Core {
         self.wake.parked.load(Acquire) != 0
     }
 
+    /// Whether nothing fires any more: after a shutdown, or in a forked child.
     #[inline]
     pub(super) fn is_stopped(&self) -> bool {
-        self.phase() == STOPPED
+        self.phase() == STOPPED || self.is_forked()
+    }
+
+    /// Whether this is a copy in a forked child, whose locks may be held for ever. (By hand it is as
+    /// good as the original, unless threads shared that.)
+    #[inline]
+    pub(super) fn is_forked(&self) -> bool {
+        !fork::is_epoch(self.epoch) && !self.options.manual
     }
 }
 

@@ -18,6 +18,18 @@ impl Handle {
         Self(ManuallyDrop::new(core))
     }
 
+    /// A handle of an immortal core.
+    ///
+    /// # Safety
+    ///
+    /// `core` is from [`Arc::into_raw`], its options say that it is immortal, and that reference is
+    /// never given back.
+    #[inline]
+    pub(super) unsafe fn immortal(core: *const Core) -> Self {
+        // SAFETY: the caller's; `Drop` gives nothing back, so this copy is not counted.
+        Self(ManuallyDrop::new(unsafe { Arc::from_raw(core) }))
+    }
+
     /// Borrows from a place that holds a reference.
     ///
     /// # Safety

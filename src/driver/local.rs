@@ -59,7 +59,8 @@ impl Drop for Owned {
             hot.core.set(ptr::null());
         });
         for (core, shard) in self.0.get_mut().drain(..) {
-            if let Some(core) = core.upgrade() {
+            // In a forked child, nobody needs it, and the lock may be held for ever.
+            if let Some(core) = core.upgrade().filter(|core| !core.is_forked()) {
                 core.orphan_shard(shard);
             }
         }

@@ -6,6 +6,7 @@ mod callback;
 mod core;
 mod engine;
 mod executor;
+mod fork;
 mod handle;
 #[cfg(any(test, fuzzing))]
 pub mod harness;

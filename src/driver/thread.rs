@@ -25,7 +25,7 @@ impl Core {
         let mut lifecycle = lock(&self.lifecycle);
         match self.phase() {
             RUNNING => return Ok(()),
-            STOPPED => return Err(Stopped),
+            STOPPED => return Err(Stopped::ShutDown),
             _ => {}
         }
         let name = self.options.name.clone().unwrap_or_else(|| "deadbeat".to_owned());

@@ -4,13 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
-use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
 use super::core::{Core, IDLE, Options, STOPPED};
+use super::fork;
 use super::handle::Handle;
 use super::local;
 use super::node::NEVER;
@@ -37,6 +38,14 @@ use crate::time::Sleep;
 /// When the last handle is dropped, the thread goes on until the timers that are still pending have
 /// ended, and then ends itself. A timer that is armed later starts it again. To end it at once, see
 /// [`shutdown`](Self::shutdown).
+///
+/// # Fork
+///
+/// A forked child has no driver threads. There, the [`global`](Self::global) Timekeeper is a new one;
+/// every other, and every timer, that was made before the fork is dead: it may be dropped, and
+/// polling it is ready if the deadline has come, and else panics or returns an error as after a
+/// shutdown. Anything else with it ([`stats`](Self::stats), say) may block for ever. This holds on
+/// Linux since 4.14; elsewhere a fork is not noticed, and such timers never fire.
 ///
 /// # Wakers
 ///
@@ -65,7 +74,7 @@ pub struct Timekeeper {
 impl Timekeeper {
     /// The Timekeeper of the process: on the system clock, started by its first timer, never ended.
     pub fn global() -> Self {
-        Self { core: global().clone() }
+        Self { core: global() }
     }
 
     /// The Timekeeper that new timers of the calling thread bind: the innermost one entered, else the
@@ -166,7 +175,8 @@ impl Timekeeper {
     /// What was pending finds out when it is polled next: a timer whose deadline has come is ready as
     /// ever; one whose deadline is still to come is never ready early, so its poll panics, as a timer
     /// of a tokio runtime that was shut down does. [`Sleep::try_poll`] returns an error instead.
-    /// [`is_shut_down`](Self::is_shut_down) tells tasks that are woken.
+    /// [`is_shut_down`](Self::is_shut_down) tells tasks that are woken. In a forked child, there is
+    /// neither a thread to end nor anybody to wake.
     ///
     /// # Panics
     ///
@@ -175,6 +185,9 @@ impl Timekeeper {
         assert!(!self.core.options.immortal, "the global Timekeeper can't be shut down");
         // Ordering: release, for the driver that acquires it.
         self.core.stop_requested.store(true, Release);
+        if self.core.is_forked() {
+            return;
+        }
         let thread = {
             let mut lifecycle = lock(&self.core.lifecycle);
             match self.core.phase() {
@@ -291,15 +304,34 @@ impl Builder {
     }
 }
 
-fn global() -> &'static Handle {
-    static GLOBAL: OnceLock<Handle> = OnceLock::new();
-    GLOBAL.get_or_init(|| {
-        let options = Options { immortal: true, ..Options::default() };
-        let core = Core::new(Clock::system(), options);
-        // One reference for the life of the process, whatever becomes of the handles.
-        std::mem::forget(Arc::clone(&core));
-        Handle::new(core)
-    })
+#[inline]
+fn global() -> Handle {
+    // Ordering: acquire the core.
+    let core = fork::global().load(Acquire);
+    if core.is_null() {
+        return make_global();
+    }
+    // SAFETY: made below.
+    unsafe { Handle::immortal(core) }
+}
+
+/// Once in a process, and in each child that uses it. Without a lock, which a fork might copy locked.
+#[cold]
+fn make_global() -> Handle {
+    let options = Options { immortal: true, ..Options::default() };
+    // One reference for the life of the process, whatever becomes of the handles.
+    let core = Arc::into_raw(Core::new(Clock::system(), options)).cast_mut();
+    // Ordering: release the core; acquire another thread's.
+    match fork::global().compare_exchange(ptr::null_mut(), core, AcqRel, Acquire) {
+        // SAFETY: the reference is never given back.
+        Ok(_) => unsafe { Handle::immortal(core) },
+        Err(first) => {
+            // SAFETY: from `into_raw` above, and known to nobody.
+            drop(unsafe { Arc::from_raw(core) });
+            // SAFETY: put there by the thread that came first, as above.
+            unsafe { Handle::immortal(first) }
+        }
+    }
 }
 
 /// The Timekeeper that the calling thread has entered, else the global one.
@@ -307,7 +339,7 @@ fn global() -> &'static Handle {
 pub(crate) fn current() -> Handle {
     let entered = local::entered();
     if entered.is_null() {
-        global().clone()
+        global()
     } else {
         // SAFETY: the guard that put it there holds a handle, and takes it away when dropped.
         unsafe { Handle::clone_raw(entered) }

@@ -93,7 +93,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// The Timekeeper was shut down before the deadline.
+    /// The Timekeeper was shut down before the deadline, or this is a forked child.
     #[inline]
     pub(crate) fn poll(
         &mut self,
@@ -116,8 +116,9 @@ impl Timer {
             unsafe { node.replace_waker(waker) }
         };
         match look {
-            Look::Pending => Poll::Pending,
-            Look::Fired => self.poll_fired(cx, deadline),
+            // In a forked child nobody fires it: as after a shutdown.
+            Look::Pending if !self.core.is_forked() => Poll::Pending,
+            Look::Pending | Look::Fired => self.poll_fired(cx, deadline),
         }
     }
 
@@ -179,9 +180,13 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// The Timekeeper was shut down.
+    /// The Timekeeper was shut down, or this is a forked child.
     #[inline]
     pub(super) fn arm(&mut self, waker: &Waker, deadline: u64) -> Result<(), Stopped> {
+        // Before anything that takes a lock.
+        if self.core.is_forked() {
+            return Err(Stopped::Forked);
+        }
         let deadline = deadline.min(NEVER - 1);
         // User code, before anything is taken.
         let waker = waker.clone();
@@ -211,6 +216,10 @@ impl Timer {
         // SAFETY: nodes live as long as the core.
         let node = unsafe { armed.node.as_ref() };
         self.moved = true;
+        if self.core.is_forked() {
+            // The next poll says so.
+            return;
+        }
         if let Moved::Earlier { push: tell } = node.set_deadline(deadline) {
             if tell {
                 self.core.with_shard(|shard| push(&self.core, shard, node));

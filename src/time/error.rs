@@ -28,13 +28,19 @@ impl From<Elapsed> for std::io::Error {
     }
 }
 
-/// The Timekeeper of a timer was shut down before the timer was due.
+/// The Timekeeper of a timer was shut down before the timer was due; or it was made before a fork, and
+/// this is the child (see [`Timekeeper`](crate::Timekeeper#fork)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimekeeperStopped(Stopped);
 
 impl TimekeeperStopped {
     pub(super) fn new(why: Stopped) -> Self {
         Self(why)
+    }
+
+    /// Whether it is because this is a forked child.
+    pub fn is_forked(&self) -> bool {
+        self.0 == Stopped::Forked
     }
 
     /// For futures that have no way to return it.
