@@ -231,8 +231,8 @@ impl Future for HyperSleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let due_ns = self.due_ns;
         self.timer.poll(cx, due_ns).map(|slept| {
-            if let Err(driver::Stopped) = slept {
-                stopped();
+            if let Err(why) = slept {
+                stopped(why);
             }
         })
     }
@@ -241,8 +241,8 @@ impl Future for HyperSleep {
 impl Sleep for HyperSleep {}
 
 #[cold]
-fn stopped() -> ! {
-    panic!("a connection's timer was polled before its deadline after its timekeeper was shut down")
+fn stopped(why: driver::Stopped) -> ! {
+    panic!("a connection waits in vain: {why}")
 }
 
 /// One moment on both clocks, by which instants are carried over (see the module's doc).
