@@ -7,7 +7,7 @@
 //! thread-locals; and there is no time in them: the driver is given one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::task::{Wake, Waker};
 
 use loom::thread;
@@ -54,6 +54,8 @@ impl World {
     fn new() -> Self {
         let core = Core::new(ManualClock::new().into(), Options::default());
         core.set_running();
+        // There is a handle somewhere.
+        core.handles.store(1, Relaxed);
         let shard = core.adopt_shard();
         let mut engine = Engine::new(0);
         engine.set_shards(vec![shard.clone()]);
@@ -321,6 +323,58 @@ fn a_driver_that_retires_leaves_nothing_behind() {
         let knows = comes_by(&engine, DUE);
         assert!(starts || knows, "no driver, and nobody starts one");
         assert!(core.phase() == if stays { RUNNING } else { IDLE });
+    });
+}
+
+#[test]
+fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
+    use super::core::IDLE;
+    model(|| {
+        let World { core, shard, mut engine } = World::new();
+        let known = core.shards_seen();
+        let (_, waker) = counter();
+        // SAFETY: as above.
+        let first = unsafe { arm(&core, &shard, DUE, waker.clone()) };
+        drive(&core, &mut engine, 0);
+        // SAFETY: the owner's.
+        unsafe { release(first, &shard, true) }.unwrap();
+        core.retract_wake();
+        // Dead, in the wheel. Armed again for later it is pushed nowhere.
+        let owner = {
+            let (core, shard) = (core.clone(), shard.clone());
+            thread::spawn(move || {
+                // SAFETY: as above.
+                unsafe { arm(&core, &shard, LATER, waker) };
+                core.must_start(LATER)
+            })
+        };
+        let mut last = 0;
+        let retires = !core.any_pending(&mut last) && {
+            core.no_driver(IDLE);
+            !(engine.has_mail() || core.shards_changed(known) || core.any_pending(&mut last))
+        };
+        let starts = owner.join().unwrap();
+        assert!(starts || !retires, "no driver, and nobody starts one");
+    });
+}
+
+#[test]
+fn an_order_reaches_a_driver_that_goes_to_sleep() {
+    model(|| {
+        let World { core, engine, .. } = World::new();
+        let known = core.shards_seen();
+        core.retract_wake();
+        let other = {
+            let core = core.clone();
+            thread::spawn(move || {
+                core.stop_requested.store(true, Release);
+                core.summon();
+            })
+        };
+        let seen = core.stop_requested.load(Acquire);
+        let parks = !seen && core.publish_wake(NEVER, &engine, known, false);
+        other.join().unwrap();
+        assert!(!parks || !core.is_parked(), "asleep for ever, with an order");
     });
 }
 
