@@ -45,9 +45,10 @@
 //! # The error bound
 //!
 //! Each line carries the distance to the farther end of *ref* at its pivot, remaining phase
-//! included, and the rate's bound. It holds while rates are what they were between the last two
-//! samples; a change of rate by *x* since then adds up to *x* times the horizon (20 ns for 1 ppm,
-//! 1.7 ms for the fastest slew that chrony makes).
+//! included, and the rate's bound. It holds while rates are what they have been over the last tenth
+//! of a second with a sample at either end, by which time any change that matters has been told from
+//! the brackets' width. A change by *x* since then adds up to *x* times the horizon: 20 ns for 1 ppm,
+//! 1.7 ms for the fastest slew that chrony makes, until the next sample shows it.
 
 use super::{
     line::Line,
@@ -438,7 +439,7 @@ impl Running {
     fn observe(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
         let previous = std::mem::replace(&mut self.latest, anchor);
         if self.doubt.is_some() {
-            self.settle(anchor)
+            self.settle(previous, anchor)
         } else {
             self.check(previous, anchor, is_narrow)
         }
@@ -447,7 +448,7 @@ impl Running {
     /// Confirms the rate, or restarts the window.
     fn check(&mut self, previous: Anchor, anchor: Anchor, is_narrow: bool) -> Seen {
         for from in [previous, *self.window.last()] {
-            if !self.predicts(&from, &anchor) {
+            if !self.rate.predicts(&from, &anchor, NOISE_NS) {
                 return self.restart(from, anchor);
             }
         }
@@ -465,19 +466,6 @@ impl Running {
             self.rate = rate;
         }
         Seen { sound, ..Seen::default() }
-    }
-
-    /// Whether `to` is where the rate has it, seen from `from`, within the error bars.
-    fn predicts(&self, from: &Anchor, to: &Anchor) -> bool {
-        let (Some(dt), Some(ns)) = (to.tick.checked_sub(from.tick), to.ns.checked_sub(from.ns))
-        else {
-            return false;
-        };
-        let half_ticks = from.half_ticks.saturating_add(to.half_ticks);
-        let tolerance = ticks::ns_ceil(half_ticks, self.rate.mult)
-            .saturating_add(ticks::ns_ceil(dt, self.rate.bound))
-            .saturating_add(NOISE_NS);
-        ticks::ns_floor(dt, self.rate.mult).abs_diff(ns) <= tolerance
     }
 
     /// The rate has changed since `from`: adopts the new one if it is slight and known well enough,
@@ -504,7 +492,7 @@ impl Running {
     }
 
     /// Ends the doubt, if there is a new baseline and the rate over it can be believed.
-    fn settle(&mut self, anchor: Anchor) -> Seen {
+    fn settle(&mut self, previous: Anchor, anchor: Anchor) -> Seen {
         let base = *self.window.last();
         let seen = Rate::between(&base, &anchor);
         let slow_mult = self.slow_mult(seen);
@@ -527,6 +515,11 @@ impl Running {
         if let Some(rate) = seen
             && (confirmed || self.is_plausible(seen))
         {
+            if !rate.predicts(&previous, &anchor, NOISE_NS) {
+                // It has changed again, in the middle of the baseline.
+                self.window = Window::new(previous);
+                return Seen { restarted: true, ..Seen::default() };
+            }
             self.window.push(anchor);
             self.rate = rate;
             self.doubt = None;

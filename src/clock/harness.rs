@@ -77,10 +77,8 @@ pub fn run(ops: &[Op]) {
     play.end();
 }
 
-/// What no slew or change of rate touches for this long, and so many anchors, is calm: one to find
-/// the change, one to measure the new rate, and one more if that falls into a doubt.
+/// It is calm when no rate has changed for so long, of which an anchor has seen the beginning.
 const CALM_NS: u64 = 300_000_000;
-const CALM_ANCHORS: u64 = 3;
 
 struct Play {
     manual: ManualClock,
@@ -92,9 +90,10 @@ struct Play {
     counter_is_sound: bool,
     /// `CLOCK_MONOTONIC` has gone back since the last look at it.
     reference_went_back: bool,
+    /// How long it has been calm, since the first anchor after the last change.
     calm_ns: u64,
-    /// How many anchors there were when the calm began.
-    calm_since: u64,
+    /// How many anchors there were at the last change.
+    anchors: u64,
 }
 
 impl Play {
@@ -109,7 +108,7 @@ impl Play {
             counter_is_sound: true,
             reference_went_back: false,
             calm_ns: 0,
-            calm_since: 0,
+            anchors: 0,
         }
     }
 
@@ -136,19 +135,21 @@ impl Play {
             }
             Op::ReadCost(ns) => {
                 self.manual.set_read_cost(Duration::from_nanos(ns));
-                self.calm_since = self.clock.stats().reanchors;
+                self.disturb(Witness::Realtime);
             }
         }
     }
 
     fn disturb(&mut self, witness: Witness) {
         self.counter_is_sound &= witness != Witness::Counter;
-        (self.calm_ns, self.calm_since) = (0, self.clock.stats().reanchors);
+        (self.calm_ns, self.anchors) = (0, self.clock.stats().reanchors);
     }
 
     fn advance(&mut self, ns: u64) {
         self.manual.advance(Duration::from_nanos(ns));
-        self.calm_ns = self.calm_ns.saturating_add(ns);
+        if self.clock.stats().reanchors > self.anchors {
+            self.calm_ns = self.calm_ns.saturating_add(ns);
+        }
     }
 
     fn monotonic_ns(&self) -> u64 {
@@ -160,8 +161,7 @@ impl Play {
         let (raw_ns, error_ns) = self.manual.held().timebase.now_and_error_ns();
         let after_ns = self.monotonic_ns();
         self.check_raw(raw_ns);
-        let anchors = self.clock.stats().reanchors - self.calm_since;
-        if self.calm_ns >= CALM_NS && anchors >= CALM_ANCHORS {
+        if self.calm_ns >= CALM_NS {
             assert!(
                 (before_ns.saturating_sub(error_ns)..=after_ns.saturating_add(error_ns))
                     .contains(&raw_ns),

@@ -293,9 +293,9 @@ impl Clock {
     /// How far [`now`](Self::now) may be from `CLOCK_MONOTONIC`, now. Rounds up.
     ///
     /// Some tens of nanoseconds, more while a slew is under way. Holds as long as counter and
-    /// `CLOCK_MONOTONIC` keep the rates that they were last seen at: if the kernel has begun to
-    /// slew by 1 ppm since, the error is up to 20 ns more; by 8.3 %, the most that chrony asks for,
-    /// up to 1.7 ms. Timers rely on a comparison with `CLOCK_MONOTONIC` itself.
+    /// `CLOCK_MONOTONIC` keep the rates that they have had over the last tenth of a second: if the
+    /// kernel has begun to slew by 1 ppm since, the error is up to 20 ns more; by 8.3 %, the most
+    /// that chrony asks for, up to 1.7 ms. Timers rely on a comparison with `CLOCK_MONOTONIC` itself.
     pub fn error_bound(&self) -> Duration {
         let ((ns, error_ns), held_ns) = match &self.0 {
             Kind::System => {

@@ -77,6 +77,19 @@ impl Rate {
         self.distance(other) <= self.bound.saturating_add(other.bound)
     }
 
+    /// Whether `to` is where this rate has it, seen from `from`, within the error bars and `noise_ns`.
+    pub(crate) fn predicts(&self, from: &Anchor, to: &Anchor, noise_ns: u64) -> bool {
+        let (Some(dt), Some(ns)) = (to.tick.checked_sub(from.tick), to.ns.checked_sub(from.ns))
+        else {
+            return false;
+        };
+        let half_ticks = from.half_ticks.saturating_add(to.half_ticks);
+        let tolerance = ticks::ns_ceil(half_ticks, self.mult)
+            .saturating_add(ticks::ns_ceil(dt, self.bound))
+            .saturating_add(noise_ns);
+        ticks::ns_floor(dt, self.mult).abs_diff(ns) <= tolerance
+    }
+
     /// The same rate with `more` to its bound.
     pub(crate) fn doubtful_by(self, more: u64) -> Self {
         Self { bound: self.bound.saturating_add(more), ..self }
