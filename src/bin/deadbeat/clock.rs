@@ -32,7 +32,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
             serde_json::to_writer(&mut out, &to_json(&report, &costs))?;
             writeln!(out)?;
         } else {
-            write!(out, "{report}")?;
+            writeln!(out, "{report}")?;
             costs.write(&mut out)?;
         }
         out.flush()?;
