@@ -30,8 +30,9 @@ fn cancelling_kicks_nobody_and_wakes_nobody() {
     let sleeps = armed(&timekeeper, 5000, &waker);
     let mut settled = timekeeper.stats();
     wait_for("the driver to sleep", || {
+        deadbeat::sleep_until(timekeeper.now() + Duration::from_millis(5));
         let before = std::mem::replace(&mut settled, timekeeper.stats());
-        (before.wakes, before.kicks) == (settled.wakes, settled.kicks) && settled.kicks > 0
+        (before.wakes, before.kicks) == (settled.wakes, settled.kicks)
     });
     drop(sleeps);
     let after = timekeeper.stats();
@@ -115,7 +116,11 @@ fn cancelling_makes_no_system_call() {
     let &[a, b, c, d] = &marks[..] else { panic!("{} marks", marks.len()) };
     for (from, to) in [(a, b), (c, d)] {
         let thread = calls[from].0;
-        let between: Vec<_> = calls[from + 1..to].iter().filter(|call| call.0 == thread).collect();
+        let between: Vec<_> = calls[from + 1..to]
+            .iter()
+            // Of a call that another thread interrupted in the trace, the end is the same call's.
+            .filter(|call| call.0 == thread && !call.1.contains("getpgid resumed"))
+            .collect();
         assert!(between.is_empty(), "while cancelling: {between:?}");
     }
 }
