@@ -13,9 +13,9 @@
 //! # Storms
 //!
 //! When a turn's budget ends and more is due, the slots that are due are split off as a backlog, and
-//! the turns then serve both in halves: the backlog in its order, and what falls due meanwhile in
-//! its own. So neither a million timers of one moment nor the pile after a stall makes a fresh timer
-//! wait for all of them.
+//! the turns then serve both by turns: the backlog, and what falls due meanwhile. What was split off
+//! before it was due and has fallen due since is fired out of order. While there is a backlog, a
+//! second crowd in the wheel is not split off, and what is fresh waits behind it.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
