@@ -18,8 +18,9 @@
 //!   places that were allocated beforehand, and each has a waker of its own.
 //!
 //! `floor` is an ordered clock read, and a waker cloned and dropped; `nothing` is the harness: a future
-//! that does nothing. `std-btreemap` is a map under a lock that nobody drives. What to keep in mind of
-//! the others:
+//! that does nothing. `std-btreemap` is a map under a lock that nobody drives; `std-binaryheap`
+//! a heap under one, from which what was cancelled is swept out when it is more than what is live. What
+//! to keep in mind of the others:
 //!
 //! - `tokio` is entered by the measured threads, its two workers being idle; `tokio-alt` is
 //!   measured inside its tasks, which yield every 256 timeouts.
@@ -39,12 +40,12 @@ use std::{
     time::Duration,
 };
 
-use criterion::{
-    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{Criterion, criterion_group, criterion_main};
 use support::{
-    RUN, System, Timeouts, arm, arm_and_cancel, is_test, now, scale, standing,
-    systems::{AsyncIo, Deadbeat, Floor, FuturesTimer, LockedMap, Nothing, Pingora, Tokio},
+    RUN, System, Timeouts, arm, arm_and_cancel, group, is_test, now, scale, standing,
+    systems::{
+        AsyncIo, Deadbeat, Floor, FuturesTimer, LockedHeap, LockedMap, Nothing, Pingora, Tokio,
+    },
     waker,
 };
 use tokio::sync::mpsc::{
@@ -273,15 +274,6 @@ async fn cancel_there<S: System, T>(
     }
 }
 
-fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
-    let mut group = c.benchmark_group(name);
-    group
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
-    group
-}
-
 fn all(c: &mut Criterion) {
     arm_cancel::<Nothing>(c);
     arm_cancel::<Floor>(c);
@@ -292,6 +284,7 @@ fn all(c: &mut Criterion) {
     arm_cancel::<AsyncIo>(c);
     arm_cancel::<FuturesTimer>(c);
     arm_cancel::<LockedMap>(c);
+    arm_cancel::<LockedHeap>(c);
 
     arm_here_cancel_there::<Nothing>(c);
     arm_here_cancel_there::<Floor>(c);
@@ -302,6 +295,7 @@ fn all(c: &mut Criterion) {
     arm_here_cancel_there::<AsyncIo>(c);
     arm_here_cancel_there::<FuturesTimer>(c);
     arm_here_cancel_there::<LockedMap>(c);
+    arm_here_cancel_there::<LockedHeap>(c);
 }
 
 /// After all others: see above.

@@ -10,14 +10,19 @@
 //! - `h1_head`: what a server with a header-read timeout does for each HTTP/1 request: `now`,
 //!   `sleep_until` in a box, polled once to pending while the head isn't there, dropped when it is.
 //! - `h1_head_ready`: the same when the head has arrived by then: not polled.
-//! - `h2_connection`: an HTTP/2 connection with keepalive that ends before its first ping: `now`,
+//! - `h2_keep_alive`: an end of an HTTP/2 connection that is closed before its first ping: `now`,
 //!   `sleep` in a box, reset and polled when the first frame is read, dropped.
 //! - `h2_ping`: one ping and its answer on a connection that lives: reset to the answer's timeout,
 //!   polled, reset to the next interval, polled, each with a `now`.
 //!
-//! And whole requests, one after another over `tokio::io::duplex`, client and server on one thread:
+//! And with hyper around it, over `tokio::io::duplex`, client and server on one thread:
 //!
-//! - `h1_request`: with a header-read timeout. `none` is without: what a request costs otherwise.
+//! - `h1_request`: one request after another on a connection, with a header-read timeout.
+//! - `h2_connection`: one HTTP/2 connection after another, each made, asked one thing, and closed by
+//!   the client, with keepalive at both ends, idle or not. (For HTTP/2, hyper has no header-read
+//!   timeout.)
+//!
+//! `none` is the same without a timer and what needs it: what hyper costs otherwise.
 //!
 //! Systems: `deadbeat` on the global Timekeeper; `tokio-current-thread` and `tokio-multi-thread`,
 //! whose time drivers differ (and the first of which, used from outside, is called at each arming);
@@ -44,7 +49,7 @@ use hyper::{
     server,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::runtime::{self, Runtime};
 
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -130,7 +135,7 @@ fn bench_timer(c: &mut Criterion, system: &str, timer: Shared, runtime: Option<R
             black_box(timer.sleep_until(deadline));
         });
     });
-    group.bench_function("h2_connection", |b| {
+    group.bench_function("h2_keep_alive", |b| {
         b.iter(|| {
             let last_read = timer.now();
             let mut sleep = timer.sleep(KEEP_ALIVE_INTERVAL);
@@ -195,6 +200,64 @@ fn bench_requests(
     });
 }
 
+fn whole_connections(c: &mut Criterion) {
+    bench_connections(c, "none", None::<Floor>);
+    bench_connections(c, "floor", Some(Floor));
+    bench_connections(c, "deadbeat", Some(HyperTimer::new()));
+    bench_connections(c, "tokio-current-thread", Some(TokioTimer::new()));
+}
+
+fn bench_connections<T: Timer + Clone + Send + Sync + 'static>(
+    c: &mut Criterion,
+    system: &str,
+    timer: Option<T>,
+) {
+    let mut server = server::conn::http2::Builder::new(TokioExecutor::new());
+    let mut client = client::conn::http2::Builder::new(TokioExecutor::new());
+    if let Some(timer) = timer {
+        server
+            .timer(timer.clone())
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+        client
+            .timer(timer)
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+    }
+    let runtime = current_thread();
+    c.bench_function(&format!("hyper_timer/{system}/h2_connection"), |b| {
+        b.iter_custom(|connections| {
+            runtime.block_on(async {
+                let start = now();
+                for _ in 0..connections {
+                    connect_ask_close(&server, &client).await;
+                }
+                start.elapsed()
+            })
+        });
+    });
+}
+
+async fn connect_ask_close(
+    server: &server::conn::http2::Builder<TokioExecutor>,
+    client: &client::conn::http2::Builder<TokioExecutor>,
+) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let served = tokio::spawn(server.serve_connection(TokioIo::new(far), service_fn(hello)));
+    let (mut sender, connection) = client.handshake(TokioIo::new(near)).await.unwrap();
+    let connection = tokio::spawn(connection);
+
+    let request = Request::get("http://localhost/").body(Empty::<Bytes>::new()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    black_box(response.into_body().collect().await.unwrap());
+
+    // The last sender: the client says goodbye, and both ends are done.
+    drop(sender);
+    connection.await.unwrap().unwrap();
+    served.await.unwrap().unwrap();
+}
+
 async fn hello(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::from("hello")))
 }
@@ -204,5 +267,5 @@ fn now() -> Instant {
     Instant::now()
 }
 
-criterion_group!(benches, timer_alone, whole_requests);
+criterion_group!(benches, timer_alone, whole_requests, whole_connections);
 criterion_main!(benches);

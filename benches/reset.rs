@@ -21,6 +21,7 @@ use std::{
     cell::RefCell,
     future::Future,
     hint::black_box,
+    ops::{Add, Sub},
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -30,7 +31,7 @@ use criterion::{
 };
 use deadbeat::{clock::Clock, time::IdleTimer};
 use support::{
-    System, arm, now, standing,
+    System, arm, group, now, standing,
     systems::{AsyncIo, Deadbeat, Floor, FuturesTimer, LockedMap, MapTimer, Tokio},
     waker,
 };
@@ -46,119 +47,73 @@ const STANDING: usize = 1000;
 trait Movable: System {
     type Timer: Future + Send;
     /// How it names a moment.
-    type Time: Copy;
+    type Time: Copy + Add<Duration, Output = Self::Time> + Sub<Duration, Output = Self::Time>;
 
     fn timer(&self, deadline: Instant) -> Self::Timer;
     fn time(instant: Instant) -> Self::Time;
-    fn add(time: Self::Time, duration: Duration) -> Self::Time;
-    fn sub(time: Self::Time, duration: Duration) -> Self::Time;
     fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time);
 }
 
-impl Movable for Deadbeat {
-    type Timer = deadbeat::time::Sleep;
-    type Time = deadbeat::time::Instant;
-
-    fn timer(&self, deadline: Instant) -> Self::Timer {
-        deadbeat::time::sleep_until(Self::time(deadline))
-    }
-
-    fn time(instant: Instant) -> Self::Time {
-        Self::Time::from_std(instant)
-    }
-
-    #[inline]
-    fn add(time: Self::Time, duration: Duration) -> Self::Time {
-        time + duration
-    }
-
-    #[inline]
-    fn sub(time: Self::Time, duration: Duration) -> Self::Time {
-        time - duration
-    }
-
-    #[inline]
-    fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
-        timer.reset(deadline);
-    }
-}
-
-impl Movable for Tokio {
-    type Timer = tokio::time::Sleep;
-    type Time = tokio::time::Instant;
-
-    fn timer(&self, deadline: Instant) -> Self::Timer {
-        tokio::time::sleep_until(deadline.into())
-    }
-
-    fn time(instant: Instant) -> Self::Time {
-        instant.into()
-    }
-
-    #[inline]
-    fn add(time: Self::Time, duration: Duration) -> Self::Time {
-        time + duration
-    }
-
-    #[inline]
-    fn sub(time: Self::Time, duration: Duration) -> Self::Time {
-        time - duration
-    }
-
-    #[inline]
-    fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
-        timer.reset(deadline);
-    }
-}
-
-/// The timers whose times are those of `std`.
+/// How each system makes a timer, and how it moves one.
 macro_rules! movable {
-    ($system:ty, $timer:ty, $new:expr, $move_to:expr) => {
+    ($system:ty, $timer:ty, $time:ty, $new:expr, $move_to:expr) => {
         impl Movable for $system {
             type Timer = $timer;
-            type Time = Instant;
+            type Time = $time;
 
             fn timer(&self, deadline: Instant) -> Self::Timer {
                 $new(self, deadline)
             }
 
-            fn time(instant: Instant) -> Instant {
-                instant
+            fn time(instant: Instant) -> Self::Time {
+                instant.into()
             }
 
             #[inline]
-            fn add(time: Instant, duration: Duration) -> Instant {
-                time + duration
-            }
-
-            #[inline]
-            fn sub(time: Instant, duration: Duration) -> Instant {
-                time - duration
-            }
-
-            #[inline]
-            fn move_to(mut timer: Pin<&mut Self::Timer>, deadline: Instant) {
-                $move_to(&mut *timer, deadline);
+            fn move_to(timer: Pin<&mut Self::Timer>, deadline: Self::Time) {
+                $move_to(timer, deadline);
             }
         }
     };
 }
 
 movable!(
+    Deadbeat,
+    deadbeat::time::Sleep,
+    deadbeat::time::Instant,
+    |_: &Self, deadline: Instant| deadbeat::time::sleep_until(deadline.into()),
+    deadbeat::time::Sleep::reset
+);
+movable!(
+    Tokio,
+    tokio::time::Sleep,
+    tokio::time::Instant,
+    |_: &Self, deadline: Instant| tokio::time::sleep_until(deadline.into()),
+    tokio::time::Sleep::reset
+);
+movable!(
     AsyncIo,
     async_io::Timer,
+    Instant,
     |_: &Self, deadline| async_io::Timer::at(deadline),
-    async_io::Timer::set_at
+    |mut timer: Pin<&mut async_io::Timer>, deadline| timer.set_at(deadline)
 );
 movable!(
     FuturesTimer,
     futures_timer::Delay,
+    Instant,
     |_: &Self, deadline: Instant| futures_timer::Delay::new(deadline.duration_since(now())),
-    |timer: &mut futures_timer::Delay, deadline: Instant| {
+    |mut timer: Pin<&mut futures_timer::Delay>, deadline: Instant| {
         timer.reset(deadline.saturating_duration_since(now()));
     }
 );
-movable!(LockedMap, MapTimer, LockedMap::timer, MapTimer::move_to);
+movable!(
+    LockedMap,
+    MapTimer,
+    Instant,
+    LockedMap::timer,
+    |mut timer: Pin<&mut MapTimer>, deadline| timer.move_to(deadline)
+);
 
 fn reset<S: Movable>(c: &mut Criterion) {
     let mut group = group(c, format!("reset/{}", S::NAME));
@@ -166,10 +121,10 @@ fn reset<S: Movable>(c: &mut Criterion) {
     let timer = |system: &S| system.timer(begin);
     let begin = black_box(S::time(begin));
     measure(&mut group, "later", &timer, |timer, step| {
-        S::move_to(timer, S::add(begin, STEP * step));
+        S::move_to(timer, begin + STEP * step);
     });
     measure(&mut group, "earlier", &timer, |timer, step| {
-        S::move_to(timer, S::sub(begin, STEP * step));
+        S::move_to(timer, begin - STEP * step);
     });
     measure(&mut group, "same", &timer, |timer, _| S::move_to(timer, black_box(begin)));
 }
@@ -215,15 +170,6 @@ fn floor(c: &mut Criterion) {
         let clock = Clock::system();
         b.iter(|| clock.now() + black_box(IDLE));
     });
-}
-
-fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
-    let mut group = c.benchmark_group(name);
-    group
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
-    group
 }
 
 fn all(c: &mut Criterion) {

@@ -32,14 +32,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant as StdInstant};
 
 use hyper::rt::{Sleep, Timer};
 
 use crate::Timekeeper;
-use crate::clock::Clock;
+use crate::clock::{self, Epoch};
 use crate::driver;
 use crate::time::Instant;
 use crate::wheel::coalesce;
@@ -62,7 +62,7 @@ use crate::wheel::coalesce;
 ///
 /// # Complexity
 ///
-/// A sleep is one allocation of 56 bytes, which hyper's interface asks for. Polling, resetting and
+/// A sleep is one allocation of 48 bytes, which hyper's interface asks for. Polling, resetting and
 /// dropping it are *O*(1), take no lock, and allocate nothing (but for the Timekeeper's pool when it
 /// grows). Timers that are given up again, which nearly all of hyper's are, cost the driver thread
 /// nothing.
@@ -71,7 +71,8 @@ use crate::wheel::coalesce;
 ///
 /// A sleep that is polled before its deadline after the Timekeeper was
 /// [shut down](Timekeeper::shutdown) panics, and takes the connection along: without its timeouts it
-/// might never end. The Timekeeper of a server is shut down last.
+/// might never end. The Timekeeper of a server is shut down last. So does the first one of all that is
+/// polled, if the driver thread can't be started.
 ///
 /// # Examples
 ///
@@ -149,7 +150,7 @@ impl HyperTimer {
     /// ```
     #[must_use]
     pub fn with_slack(mut self, slack: Duration) -> Self {
-        self.slack_ns = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+        self.slack_ns = clock::saturating_ns(slack);
         self
     }
 
@@ -191,7 +192,14 @@ impl Timer for HyperTimer {
     }
 
     fn sleep_until(&self, deadline: StdInstant) -> Pin<Box<dyn Sleep>> {
-        Box::pin(self.sleep_on_wheel(self.epoch.ours(deadline)))
+        let deadline = self.epoch.ours(deadline);
+        let mut sleep = self.sleep_on_wheel(deadline);
+        // hyper has asked for `now` a moment ago, as a rule on this very thread. If it was long ago,
+        // what has come meanwhile is fired at once.
+        if self.timekeeper.clock().last_read().is_some_and(|read| read < deadline) {
+            sleep.timer.assume_ahead();
+        }
+        Box::pin(sleep)
     }
 
     fn now(&self) -> StdInstant {
@@ -244,67 +252,6 @@ impl Sleep for HyperSleep {}
 fn stopped(why: driver::Stopped) -> ! {
     panic!("a connection waits in vain: {why}")
 }
-
-/// One moment on both clocks, by which instants are carried over (see the module's doc).
-///
-/// Fixed for the process, one for each kind of clock: instants of different handles agree.
-#[derive(Clone, Copy, Debug)]
-struct Epoch {
-    std: StdInstant,
-    /// At `std` or just after it.
-    ours: Instant,
-}
-
-impl Epoch {
-    fn of(clock: &Clock) -> Self {
-        static SYSTEM: OnceLock<Epoch> = OnceLock::new();
-        let system = SYSTEM.get_or_init(Self::measure);
-        if clock.is_manual() {
-            // From the origin on, so that all that a clock of this kind can say is expressible.
-            Self { std: system.std, ours: Instant::from_nanos(0) }
-        } else {
-            *system
-        }
-    }
-
-    /// Takes the pair: from CLOCK_MONOTONIC itself, so that no error of our clock at this moment
-    /// stays in it.
-    fn measure() -> Self {
-        let clock = Clock::system();
-        let (_, epoch) = (0..TRIES)
-            .map(|_| {
-                let before = clock.sample().monotonic_ns;
-                #[expect(clippy::disallowed_methods, reason = "hyper's instants are `std`'s")]
-                let std = StdInstant::now();
-                let after = clock.sample().monotonic_ns;
-                // The later of the two: what comes from `std` is rounded up, and so never early.
-                (after.abs_diff(before), Self { std, ours: Instant::from_nanos(after) })
-            })
-            .min_by_key(|(width, _)| *width)
-            .expect("at least one try");
-        epoch
-    }
-
-    /// Our instant as `std`'s. Our clock can't have been read before the epoch, but for its error
-    /// bound: then it was at the epoch.
-    #[inline]
-    fn std(&self, ours: Instant) -> StdInstant {
-        // Can't overflow: `std` counts seconds in 63 bits or more, and this is 584 years at most.
-        self.std + (ours - self.ours)
-    }
-
-    /// `std`'s instant as ours, saturating: what is too far ahead is never.
-    #[inline]
-    fn ours(&self, std: StdInstant) -> Instant {
-        match std.checked_duration_since(self.std) {
-            Some(after) => self.ours + after,
-            None => self.ours - self.std.duration_since(std),
-        }
-    }
-}
-
-/// How often the pair is taken, to keep the one in which the thread was disturbed least.
-const TRIES: usize = 8;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 mod common;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use common::{counter, poll, wait_for};
-use deadbeat::clock::ManualClock;
-use deadbeat::time::{Duration, Instant, Sleep, sleep, sleep_until};
+use deadbeat::clock::{ManualClock, Witness};
+use deadbeat::time::{DelayQueue, Duration, Instant, Sleep, interval, sleep, sleep_until};
 use deadbeat::{Manual, Timekeeper, block_on};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -97,6 +98,80 @@ fn a_clock_that_is_set_back_hangs_nothing_and_makes_nothing_early() {
     manual.block_on(async { sleep(MILLI).await });
     manual.fast_forward(MINUTE * 4);
     assert!(poll(&mut before, Waker::noop()).is_ready());
+}
+
+/// What was due before the clock was set back is due again when time comes to where it was.
+#[test]
+fn what_lies_in_the_past_of_a_clock_that_was_set_back_ends() {
+    let set_back = || {
+        let clock = ManualClock::new();
+        let manual = Manual::with_clock(clock.clone());
+        manual.fast_forward(MINUTE * 2);
+        clock.set(manual.now() - MINUTE);
+        manual
+    };
+    let manual = set_back();
+    let past = manual.now() - MINUTE / 2;
+    manual.block_on(async { sleep_until(past).await });
+    set_back().block_on(async {
+        let mut ticks = interval(MILLI);
+        ticks.tick().await;
+        ticks.tick().await;
+    });
+    set_back().block_on(async {
+        let mut queue = DelayQueue::new();
+        queue.insert((), Duration::ZERO);
+        assert!(poll_fn(|cx| queue.poll_expired(cx)).await.is_some());
+    });
+}
+
+/// A counter that is disciplined has an error bound, and may be ahead or behind for a while.
+#[test]
+fn a_scripted_clock_comes_to_every_deadline_whatever_happens_to_it() {
+    let scripted = || {
+        let clock = ManualClock::scripted(2_300_000_000);
+        for _ in 0..4 {
+            clock.clock().calibrate();
+            clock.advance(MILLI * 3);
+        }
+        (clock.clone(), Manual::with_clock(clock))
+    };
+    for jump in [0, 9_000, -9_000, 1_000_000_000, -1_000_000_000] {
+        let (clock, manual) = scripted();
+        clock.jump(Witness::Monotonic, jump);
+        manual.block_on(async { sleep(MINUTE).await });
+        let before = clock.witness(Witness::Monotonic);
+        manual.timekeeper().call_at(manual.now() + MILLI, || {}).detach();
+        manual.fast_forward(MILLI * 2);
+        assert!(clock.witness(Witness::Monotonic) >= before, "moved back after {jump}");
+        assert_eq!(manual.timekeeper().stats().live, 0, "after {jump}");
+    }
+}
+
+#[test]
+fn a_manual_timekeeper_without_handles_ends_its_timers_and_drops_its_callbacks() {
+    let manual = Manual::new();
+    let kept = Arc::new(());
+    let (detached, never) = (kept.clone(), kept.clone());
+    manual.timekeeper().call_at(manual.now() + MINUTE, move || drop(detached)).detach();
+    manual.timekeeper().call_at(Instant::FAR_FUTURE, move || drop(never)).detach();
+    let mut nap = manual.timekeeper().sleep(MINUTE);
+    let (count, waker) = counter();
+    assert!(poll(&mut nap, &waker).is_pending());
+    drop(manual);
+    assert_eq!(Arc::strong_count(&kept), 1);
+    assert_eq!(count.get(), 1);
+    assert!(matches!(nap.try_poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_))));
+}
+
+#[test]
+fn a_call_that_never_comes_is_dropped_with_its_timekeeper() {
+    let timekeeper = Timekeeper::builder().build();
+    let kept = Arc::new(());
+    let never = kept.clone();
+    timekeeper.call_at(Instant::FAR_FUTURE, move || drop(never)).detach();
+    drop(timekeeper);
+    assert_eq!(Arc::strong_count(&kept), 1);
 }
 
 #[test]

@@ -259,6 +259,23 @@ fn wrong_values_are_refused_with_what_is_allowed() {
     ] {
         refused(&["precision", &format!("{flag}={value}")], flag, value, allowed);
     }
+    for (flag, value, allowed) in [
+        ("--systems", "-tokio", "tokio"),
+        ("--tasks", "-5", "1 to 100000"),
+        ("--timeout", "-5ms", "1us to 1h"),
+        ("--rounds", "-1", "1 to 1000000"),
+        ("--phase", "-random", "staggered, together"),
+        ("--runtime", "-1", "multi, current"),
+        ("--load", "-1", "idle, cpu=N"),
+        ("--slack", "-1ms", "0s to 1s"),
+        ("--seed", "-1", "0 to"),
+        ("--plot", "-1", ".svg or .png"),
+        // The value is missing.
+        ("--tasks", "--json", "1 to 100000"),
+    ] {
+        refused(&["precision", flag, value], flag, value, allowed);
+    }
+    refused(&["clock", "--watch", "--interval", "-1s"], "--interval", "-1s", "10ms to 1day");
     let interval = ["clock", "--watch", "--interval=1ms"];
     refused(&interval, "--interval", "1ms", "10ms to 1day");
     let rounds = ["precision", "--tasks=100000", "--rounds=1000000"];
@@ -269,11 +286,47 @@ fn wrong_values_are_refused_with_what_is_allowed() {
 fn the_clock_is_shown_as_text_and_as_json() {
     let output = deadbeat(&["clock"]).output().expect("the command starts");
     assert!(output.status.success());
-    assert!(stdout(&output).starts_with("source  "), "{}", stdout(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("source  "), "{text}");
+    let value = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+            .trim_start()
+    };
+    assert!(value("offset").ends_with(" from CLOCK_MONOTONIC"), "{text}");
+    assert!(value("real time").ends_with("s ahead of CLOCK_MONOTONIC"), "{text}");
+    for part in ["constant rate", "processors", "bracket", "rates"] {
+        let verdict = value(part).split(':').next().expect("there is a first");
+        assert!(["passed", "failed", "not done"].contains(&verdict), "{part} in\n{text}");
+    }
+    // The rate has an error where it has a bound.
+    assert_eq!(text.contains("\nrate change "), text.contains("\nrate   "), "{text}");
 
     let output = deadbeat(&["clock", "--json"]).output().expect("the command starts");
     let json: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
-    assert!(json["source"].is_string() && json["error_bound_ns"].is_u64(), "{json}");
+    let source = &json["source"];
+    let is_counter = source["source"] == "counter";
+    assert!(is_counter || source["source"] == "os", "{json}");
+    assert!(is_counter == source["reason"].is_null(), "{json}");
+    assert!(json["error_bound_ns"].is_u64() && json["booted_unix_ns"].is_u64(), "{json}");
+    assert_eq!(json["rate_change_ppm"].is_f64(), is_counter, "{json}");
+    if is_counter {
+        assert_eq!(json["self_test"]["verdicts"]["rates"], "passed", "{json}");
+    }
+}
+
+#[test]
+fn the_clock_says_why_it_is_not_the_counter() {
+    let output = deadbeat(&["clock", "--json"])
+        .env("DEADBEAT_CLOCK", "os")
+        .output()
+        .expect("the command starts");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    assert_eq!(json["source"]["source"], "os", "{json}");
+    assert_eq!(json["source"]["reason"], "asked for", "{json}");
+    assert_eq!(json["self_test"]["verdicts"]["rates"], "not done", "{json}");
+    assert!(json["rate_change_ppm"].is_null(), "{json}");
 }
 
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::task::Waker;
 use std::thread;
 
-use common::{counter, poll, rng, wait_for};
+use common::{counter, on_wake, poll, rng, wait_for};
 use deadbeat::time::{Duration, Instant, Sleep, sleep};
 use deadbeat::{Manual, Timekeeper, block_on};
 
@@ -169,4 +169,39 @@ fn after_a_stall_of_the_driver_all_fire_once_and_take_turns_in_order() {
     // In no order at all there would be 140. What was armed too late is in order with nothing.
     let sequences = sequences.len();
     assert!(!in_time || sequences <= 32, "{sequences} sequences, DEADBEAT_SEED={seed}");
+}
+
+/// A firing that finds the owner in its poll is one like any other.
+#[test]
+fn what_the_owner_sees_by_itself_is_counted_as_fired() {
+    let timekeeper = Timekeeper::builder().build();
+    let (mut fired, mut ready_at_once) = (0, 0);
+    for _ in 0..3000 {
+        let mut nap = timekeeper.sleep(Duration::from_micros(2));
+        // Another waker each time, so that most of the time one is being replaced.
+        if poll(&mut nap, &counter().1).is_ready() {
+            ready_at_once += 1;
+            continue;
+        }
+        while poll(&mut nap, &counter().1).is_pending() {}
+        fired += 1;
+    }
+    // The driver counts when it wakes, which may be after the owner has seen it.
+    wait_for("the last of them", || timekeeper.stats().fired == fired);
+    let stats = timekeeper.stats();
+    assert_eq!((stats.armed, stats.cancelled, stats.live), (3000 - ready_at_once, 0, 0));
+}
+
+#[test]
+fn lateness_is_that_of_each_waker_and_not_of_the_batch() {
+    let clock = deadbeat::clock::ManualClock::new();
+    let manual = deadbeat::Manual::with_clock(clock.clone());
+    let slow = on_wake(move || clock.advance(Duration::from_millis(1)));
+    let at = manual.now() + Duration::from_secs(1);
+    let mut naps: Vec<_> = (0..64).map(|_| manual.timekeeper().sleep_until(at)).collect();
+    for nap in &mut naps {
+        assert!(poll(nap, &slow).is_pending());
+    }
+    manual.fast_forward(Duration::from_secs(1));
+    assert!(manual.timekeeper().stats().lateness.max() >= Duration::from_millis(56));
 }

@@ -2,21 +2,82 @@
 
 mod common;
 
-use std::task::Waker;
+use std::future::pending;
+use std::pin::Pin;
+use std::task::{Poll, Waker};
 
 use common::{counter, poll};
 use deadbeat::clock::{Active, ManualClock};
-use deadbeat::time::{Duration, Instant, sleep, sleep_until};
+use deadbeat::time::error::Elapsed;
+use deadbeat::time::{Duration, IdleTimer, Instant, sleep, sleep_until, timeout, timeout_at};
 use deadbeat::wheel::coalesce;
 use deadbeat::{Manual, Timekeeper};
 use proptest::prelude::*;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Numbers of all magnitudes.
 fn any_ns() -> impl Strategy<Value = u64> {
     (0u32..64, any::<u64>()).prop_map(|(shift, bits)| bits >> shift)
 }
 
+/// Of all magnitudes as well, and some of them equal, but nothing that never comes.
+fn any_timeout() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        any_ns().prop_map(|ns| Duration::from_nanos(ns >> 2)),
+        (0u64..4).prop_map(Duration::from_nanos),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn of_two_timeouts_the_shorter_one_counts_and_says_so(
+        outer in any_timeout(), inner in any_timeout(),
+    ) {
+        Manual::new().block_on(async {
+            let start = Instant::now();
+            let ended = timeout(outer, timeout(inner, pending::<()>())).await;
+            prop_assert_eq!(start.elapsed(), outer.min(inner));
+            // Where they are equal the inner one is asked first.
+            prop_assert_eq!(ended.is_ok(), inner <= outer);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn however_deep_timeouts_are_nested_the_shortest_ends_all(
+        timeouts in prop::collection::vec(any_timeout(), 1..12),
+    ) {
+        Manual::new().block_on(async {
+            let start = Instant::now();
+            let mut nest: Pin<Box<dyn Future<Output = Result<(), Elapsed>>>> =
+                Box::pin(pending());
+            for &one in &timeouts {
+                let within = nest;
+                nest = Box::pin(async move { timeout(one, within).await? });
+            }
+            prop_assert!(nest.await.is_err());
+            prop_assert_eq!(Some(&start.elapsed()), timeouts.iter().min());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn slack_of_the_inner_timeout_is_not_lent_to_the_outer(
+        outer in any_timeout(), inner in any_timeout(), slack in any_timeout(),
+    ) {
+        Manual::new().block_on(async {
+            let start = Instant::now();
+            let late = timeout(inner, pending::<()>()).with_slack(slack);
+            let ended = timeout(outer, late).await;
+            let took = start.elapsed();
+            prop_assert!(took <= outer && took >= outer.min(inner));
+            prop_assert!(ended.is_err() || took <= inner.saturating_add(slack));
+            Ok(())
+        })?;
+    }
+
     #[test]
     fn a_timer_with_slack_fires_within_it(nap in any_ns(), slack in any_ns()) {
         let manual = Manual::new();
@@ -98,23 +159,83 @@ fn slack_on_a_deadline_that_has_passed_is_not_waited_for_twice() {
 }
 
 #[test]
-fn of_nested_waits_the_inner_one_never_outlasts_the_outer() {
+fn a_longer_inner_timeout_never_outlives_the_outer() {
     let manual = Manual::new();
     manual.block_on(async {
         let start = Instant::now();
-        let mut outer = std::pin::pin!(sleep(Duration::from_millis(20)));
-        let mut inner = std::pin::pin!(sleep(Duration::from_secs(20)));
-        std::future::poll_fn(|cx| {
-            let first = inner.as_mut().poll(cx).is_ready();
-            if outer.as_mut().poll(cx).is_ready() || first {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
-        })
-        .await;
-        assert_eq!(start.elapsed(), Duration::from_millis(20));
+        let call = timeout(20 * MS, timeout(20 * SECOND, sleep(40 * SECOND)));
+        assert!(call.await.is_err());
+        assert_eq!(start.elapsed(), 20 * MS);
     });
+    assert_eq!(manual.next_deadline(), None, "the inner ones are cancelled with it");
+}
+
+#[test]
+fn one_timeout_around_many_is_not_prolonged_by_any_of_them() {
+    Manual::new().block_on(async {
+        let start = Instant::now();
+        let mut tries = 0;
+        let retried = timeout(SECOND, async {
+            loop {
+                tries += 1;
+                let _ = timeout(300 * MS, pending::<()>()).await;
+            }
+        });
+        let _: Result<(), Elapsed> = retried.await;
+        assert_eq!((start.elapsed(), tries), (SECOND, 4));
+    });
+}
+
+#[test]
+fn without_time_left_an_inner_timeout_gets_none() {
+    Manual::new().block_on(async {
+        let start = Instant::now();
+        assert!(timeout(Duration::ZERO, timeout(Duration::MAX, pending::<()>())).await.is_err());
+        assert!(timeout_at(start - SECOND, timeout(SECOND, pending::<()>())).await.is_err());
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    });
+}
+
+#[test]
+fn what_is_taken_out_of_a_timeout_keeps_its_own_deadline() {
+    Manual::new().block_on(async {
+        let start = Instant::now();
+        let mut outer = timeout(10 * MS, timeout(30 * MS, pending::<()>()));
+        assert!((&mut outer).await.is_err());
+        assert_eq!(start.elapsed(), 10 * MS);
+        // Its 30 ms have been counting all the time.
+        assert!(outer.into_inner().await.is_err());
+        assert_eq!(start.elapsed(), 30 * MS);
+
+        // Put into another, it has the least of both again.
+        let inner = timeout(30 * MS, pending::<()>()).into_inner();
+        assert!(timeout(5 * MS, inner).await.is_err());
+        assert_eq!(start.elapsed(), 35 * MS);
+    });
+}
+
+#[test]
+fn an_inner_timer_that_is_moved_takes_no_outer_one_along() {
+    let manual = Manual::new();
+    let _entered = manual.enter();
+    let start = manual.now();
+    let mut call = timeout(SECOND, sleep(SECOND / 2));
+    for _ in 0..9 {
+        assert!(poll(&mut call, Waker::noop()).is_pending());
+        manual.fast_forward(SECOND / 10);
+        Pin::new(call.get_mut()).reset(manual.now() + SECOND);
+    }
+    assert!(poll(&mut call, Waker::noop()).is_pending());
+    manual.fast_forward(SECOND / 10);
+    assert!(matches!(poll(&mut call, Waker::noop()), Poll::Ready(Err(_))));
+    assert_eq!(manual.now() - start, SECOND);
+
+    let mut call = timeout(SECOND, IdleTimer::new(SECOND / 2));
+    while poll(&mut call, Waker::noop()).is_pending() {
+        manual.fast_forward(SECOND / 10);
+        call.get_mut().touch();
+    }
+    assert_eq!(manual.now() - start, 2 * SECOND);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The same code on tokio's paused time and on ours: to migrate is to change the import.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use deadbeat::Manual;
 use proptest::prelude::*;
@@ -222,6 +224,9 @@ the_same_on_both! {
         assert_eq!(queue.remove(&e).into_inner(), "e");
         queue.reserve(10);
         assert!(queue.capacity() >= 14);
+        queue.compact();
+        assert_eq!(queue.capacity(), queue.len());
+        assert_eq!(queue.peek(), Some(a));
         while let Some(expired) = std::future::poll_fn(|cx| queue.poll_expired(cx)).await {
             log.push((*expired.get_ref(), start.elapsed().as_millis()));
             log.push(("due", (expired.deadline() - start).as_millis()));
@@ -233,6 +238,7 @@ the_same_on_both! {
         assert!(queue.is_empty());
         queue.insert("f", ms(50));
         queue.clear();
+        queue.shrink_to_fit();
         log.push(("end", queue.len() as u128));
         log
     }
@@ -416,4 +422,28 @@ fn drive_deadbeat(ops: &[Op]) -> Vec<(Drained, bool)> {
     drive!(ops, queue, start, ms => {
         manual.fast_forward(std::time::Duration::from_millis(ms));
     })
+}
+
+/// What has come by the first poll is ready, although the timer was made before.
+#[test]
+fn a_sleep_that_is_first_polled_after_its_deadline_is_ready_on_a_manual_clock() {
+    let manual = deadbeat::Manual::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut nap = manual.timekeeper().sleep(Duration::from_secs(1));
+    manual.fast_forward(Duration::from_secs(2));
+    assert!(Pin::new(&mut nap).poll(&mut cx).is_ready());
+    assert_eq!(manual.timekeeper().stats().armed, 0);
+}
+
+/// As in tokio, the next poll finds it ready, and nobody is woken for it.
+#[test]
+fn a_pending_sleep_that_is_reset_to_the_past_is_ready_at_the_next_poll() {
+    let manual = deadbeat::Manual::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut nap = manual.timekeeper().sleep(Duration::from_secs(1));
+    assert!(Pin::new(&mut nap).poll(&mut cx).is_pending());
+    Pin::new(&mut nap).reset(manual.now() - Duration::from_secs(1));
+    assert!(Pin::new(&mut nap).poll(&mut cx).is_ready());
+    assert!(Pin::new(&mut nap).poll(&mut cx).is_ready(), "fused");
+    assert_eq!(manual.fast_forward(Duration::from_secs(5)), 0);
 }

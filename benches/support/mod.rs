@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+
 /// A way to arm timeouts.
 ///
 /// Measurements are written once, as futures that hardly ever wait: on plain threads, except for a
@@ -155,6 +157,16 @@ pub(crate) fn now() -> Instant {
 /// Of the time that `done` operations took, that of `iters`.
 pub(crate) fn scale(total: Duration, iters: u64, done: u64) -> Duration {
     total.mul_f64(iters as f64 / done as f64)
+}
+
+/// Benchmarks of operations of nanoseconds, sampled briefly.
+pub(crate) fn group(c: &mut Criterion, name: String) -> BenchmarkGroup<'_, WallTime> {
+    let mut group = c.benchmark_group(name);
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
+    group
 }
 
 /// Whether this is a run that only shows that everything works: `--test`, or `cargo test`.

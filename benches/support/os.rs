@@ -1,15 +1,16 @@
 //! What the measurements ask of Linux: memory, time on a CPU, wake-ups, and a bare sleep.
 
-use std::{
-    fs,
-    num::NonZeroU64,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
-use rustix::{
-    thread::ClockId as SleepClock,
-    time::{ClockId, Timespec, clock_gettime},
-};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::now;
+
+#[path = "../../src/bin/deadbeat/precision/kernel/sleeper.rs"]
+mod sleeper;
+
+#[allow(unused_imports, reason = "each benchmark uses a part of it")]
+pub(crate) use sleeper::Sleeper;
 
 /// Resident memory in bytes. Exact, unlike what `status` says, of which the kernel may keep some
 /// pages per thread uncounted.
@@ -69,35 +70,6 @@ fn field(status: &str, name: &str) -> u64 {
         .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or_else(|| panic!("/proc has no {name}"))
-}
-
-/// Sleeps to absolute times, as exactly as the kernel can.
-#[derive(Debug)]
-pub(crate) struct Sleeper {
-    /// The same moment on both clocks, the second not before the first.
-    instant: Instant,
-    monotonic: Duration,
-}
-
-impl Sleeper {
-    /// Sets the timer slack of the calling thread.
-    pub(crate) fn on_this_thread() -> Self {
-        // Refused only in a sandbox; then the floor is higher by the slack.
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let instant = super::now();
-        Self { instant, monotonic: duration(clock_gettime(ClockId::Monotonic)) }
-    }
-
-    pub(crate) fn sleep_until(&self, deadline: Instant) {
-        let due = self.monotonic + deadline.saturating_duration_since(self.instant);
-        let request = Timespec {
-            tv_sec: due.as_secs().try_into().expect("a time in this century"),
-            tv_nsec: due.subsec_nanos().into(),
-        };
-        while rustix::thread::clock_nanosleep_absolute(SleepClock::Monotonic, &request)
-            == Err(rustix::io::Errno::INTR)
-        {}
-    }
 }
 
 fn duration(time: Timespec) -> Duration {

@@ -1,7 +1,8 @@
 //! The systems that arm timeouts, and the floors below them.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap},
     future::{Future, pending},
     hint::black_box,
     pin::Pin,
@@ -249,6 +250,86 @@ impl System for LockedMap {
     #[inline]
     fn timeout(&self, timeout: Duration) -> impl Future + Send + use<> {
         self.timer(now() + timeout)
+    }
+}
+
+/// What one would write next: a heap under a lock, from which nothing is removed before its time but
+/// the waker. What is cancelled is swept out when it is more than what is live. Nobody drives it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LockedHeap(Arc<Mutex<Heap>>);
+
+#[derive(Debug, Default)]
+struct Heap {
+    deadlines: BinaryHeap<Reverse<(Instant, u64)>>,
+    wakers: HashMap<u64, Waker>,
+    next: u64,
+}
+
+struct HeapTimer {
+    heap: LockedHeap,
+    deadline: Instant,
+    id: Option<u64>,
+}
+
+impl LockedHeap {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Heap> {
+        self.0.lock().expect("nothing panics under the lock")
+    }
+}
+
+impl Heap {
+    /// Garbage that is not worth a sweep.
+    const FEW: usize = 64;
+
+    fn insert(&mut self, deadline: Instant, waker: Waker) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        self.deadlines.push(Reverse((deadline, id)));
+        self.wakers.insert(id, waker);
+        id
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Waker> {
+        let waker = self.wakers.remove(&id);
+        if self.deadlines.len() > 2 * self.wakers.len() + Self::FEW {
+            self.deadlines.retain(|Reverse((_, id))| self.wakers.contains_key(id));
+        }
+        waker
+    }
+}
+
+impl Future for HeapTimer {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let id = self.heap.lock().insert(self.deadline, waker);
+        self.id = Some(id);
+        Poll::Pending
+    }
+}
+
+impl Drop for HeapTimer {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let waker = self.heap.lock().remove(id);
+            drop(waker);
+        }
+    }
+}
+
+impl System for LockedHeap {
+    const NAME: &str = "std-binaryheap";
+
+    fn start(_: usize) -> Self {
+        Self::default()
+    }
+
+    #[inline]
+    fn timeout(&self, timeout: Duration) -> impl Future + Send + use<> {
+        HeapTimer { heap: self.clone(), deadline: now() + timeout, id: None }
     }
 }
 

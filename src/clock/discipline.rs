@@ -351,10 +351,12 @@ impl Discipline {
         self.counts.reanchors += 1;
 
         line.pivot_ns = begin.start.min(Line::MAX_PIVOT_NS);
+        // A change that shows in no bracket may have been as large as what passes for noise.
         line.error_ns = begin
             .start
             .saturating_sub(reference.low)
-            .max(reference.high.saturating_sub(begin.start));
+            .max(reference.high.saturating_sub(begin.start))
+            .saturating_add(NOISE_NS);
         line.slew(begin.start, begin.target);
         Some(line)
     }

@@ -77,8 +77,10 @@ pub fn run(ops: &[Op]) {
     play.end();
 }
 
-/// It is calm when no rate has changed for so long, of which an anchor has seen the beginning.
+/// It is calm when no rate has changed for so long since an anchor that has seen the rates.
 const CALM_NS: u64 = 300_000_000;
+/// An anchor has seen the rates when they are what they were for so long before it.
+const SEEN_NS: u64 = 100_000_000;
 
 struct Play {
     manual: ManualClock,
@@ -90,10 +92,12 @@ struct Play {
     counter_is_sound: bool,
     /// `CLOCK_MONOTONIC` has gone back since the last look at it.
     reference_went_back: bool,
-    /// How long it has been calm, since the first anchor after the last change.
+    /// How long it is since the last change.
+    since_ns: u64,
+    /// How many anchors there were when the next was one that sees the rates.
+    anchors: Option<u64>,
+    /// How long it has been calm.
     calm_ns: u64,
-    /// How many anchors there were at the last change.
-    anchors: u64,
 }
 
 impl Play {
@@ -107,8 +111,9 @@ impl Play {
             raw_ns: 0,
             counter_is_sound: true,
             reference_went_back: false,
+            since_ns: 0,
+            anchors: None,
             calm_ns: 0,
-            anchors: 0,
         }
     }
 
@@ -142,13 +147,19 @@ impl Play {
 
     fn disturb(&mut self, witness: Witness) {
         self.counter_is_sound &= witness != Witness::Counter;
-        (self.calm_ns, self.anchors) = (0, self.clock.stats().reanchors);
+        (self.since_ns, self.anchors, self.calm_ns) = (0, None, 0);
     }
 
     fn advance(&mut self, ns: u64) {
         self.manual.advance(Duration::from_nanos(ns));
-        if self.clock.stats().reanchors > self.anchors {
-            self.calm_ns = self.calm_ns.saturating_add(ns);
+        self.since_ns = self.since_ns.saturating_add(ns);
+        let reanchors = self.clock.stats().reanchors;
+        match self.anchors {
+            None if self.since_ns >= SEEN_NS => self.anchors = Some(reanchors),
+            Some(anchors) if reanchors > anchors => {
+                self.calm_ns = self.calm_ns.saturating_add(ns);
+            }
+            _ => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, ticks, with_current};
+use super::{Clock, Epoch, ticks, with_current};
 
 mod sealed {
     #[expect(unnameable_types, reason = "that is what seals it")]
@@ -34,7 +34,7 @@ pub enum Elapsed {}
 
 /// A class of time: [`Active`] or [`Elapsed`].
 ///
-/// Sealed: the driver has one wheel for each of the two, and there is no third.
+/// Sealed: timers wait for active ones, and there is no third.
 pub trait Class: sealed::Sealed + Sized + Send + Sync + 'static {
     #[doc(hidden)]
     const NAME: &'static str;
@@ -188,47 +188,36 @@ impl<C: Class> Instant<C> {
 }
 
 impl Instant {
-    /// The instant at which `std`'s clock reads `std`, on the current clock.
+    /// The instant at which `std`'s clock reads `std`, on the current clock. Saturates.
     ///
-    /// Reads both clocks now and carries the distance over, so the result is off by at most half
-    /// of the time that this takes (some tens of nanoseconds, more if the thread is preempted in
-    /// between) plus the current clock's error bound. Saturates.
+    /// On the system's clock, one pair of moments, taken once in a process, relates the two for good:
+    /// there and [back](Self::into_std) is exact, and what comes from `std` is at its moment of
+    /// CLOCK_MONOTONIC or some tens of nanoseconds after it, never before. A clock that is moved by
+    /// hand has no such relation: there, `std`'s now is now, and distances from it are carried over.
     #[inline]
     pub fn from_std(std: std::time::Instant) -> Self {
-        let (ours, theirs) = both_now();
-        match std.checked_duration_since(theirs) {
-            Some(ahead) => ours + ahead,
-            None => ours - theirs.duration_since(std),
-        }
+        with_current(|clock| here_and_now(clock).ours(std))
     }
 
     /// The instant of `std`'s clock at which the current clock reads `self`.
     ///
-    /// As precise as [`from_std`](Self::from_std). What `std` can't express becomes about thirty
-    /// years from now, or `std`'s now if it lies in the past.
+    /// As [`from_std`](Self::from_std). What `std` can't express becomes about thirty years from the
+    /// pair of moments, or that moment if it lies before.
     #[inline]
     pub fn into_std(self) -> std::time::Instant {
-        const THIRTY_YEARS: Duration = Duration::from_hours(24 * 365 * 30);
-        let (ours, theirs) = both_now();
-        match self.checked_duration_since(ours) {
-            Some(ahead) => theirs
-                .checked_add(ahead)
-                .or_else(|| theirs.checked_add(THIRTY_YEARS))
-                .unwrap_or(theirs),
-            None => theirs.checked_sub(ours.duration_since(self)).unwrap_or(theirs),
-        }
+        with_current(|clock| here_and_now(clock).std(self))
     }
 }
 
-/// Both clocks at the same moment: ours read before and after `std`'s, and the middle taken.
-fn both_now() -> (Instant, std::time::Instant) {
-    with_current(|clock| {
-        let before = clock.now();
+/// What relates `clock` to `std`'s.
+fn here_and_now(clock: &Clock) -> Epoch {
+    if clock.is_manual() {
         #[expect(clippy::disallowed_methods, reason = "the conversion is about this very clock")]
-        let theirs = std::time::Instant::now();
-        let after = clock.now();
-        (before + after.duration_since(before) / 2, theirs)
-    })
+        let std = std::time::Instant::now();
+        Epoch { std, ours: clock.now() }
+    } else {
+        Epoch::of(clock)
+    }
 }
 
 impl From<std::time::Instant> for Instant {

@@ -138,6 +138,21 @@ impl ManualClock {
     /// Moves `CLOCK_MONOTONIC` to `instant`, and every other witness as far in the same direction.
     ///
     /// `Clock::now` doesn't follow to the past: it stands still until it is met again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::ManualClock;
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// let later = clock.now() + Duration::from_secs(5);
+    /// manual.set(later);
+    /// assert_eq!(clock.now(), later);
+    /// manual.set(later - Duration::from_secs(1));
+    /// assert_eq!(clock.now(), later);
+    /// ```
     pub fn set(&self, instant: Instant) {
         self.truth(|truth| {
             let now_ns = truth.read(Witness::Monotonic);
@@ -167,6 +182,20 @@ impl ManualClock {
     /// Makes one witness run `ppm` parts per million faster than it should or, if negative, slower.
     ///
     /// At -1 000 000 and below it stands still.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::{ManualClock, Witness};
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// let start = clock.now();
+    /// manual.set_rate(Witness::Monotonic, 100);
+    /// manual.advance(Duration::from_secs(1));
+    /// assert_eq!(clock.now() - start, Duration::from_micros(1_000_100));
+    /// ```
     pub fn set_rate(&self, witness: Witness, ppm: i64) {
         self.truth(|truth| {
             let value = truth.read(witness);
@@ -176,6 +205,20 @@ impl ManualClock {
     }
 
     /// Makes one witness stand still, until [`set_rate`](Self::set_rate) gives it a rate again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::{ManualClock, Witness};
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// let start = clock.now();
+    /// manual.freeze(Witness::Monotonic);
+    /// manual.advance(Duration::from_secs(1));
+    /// assert_eq!(clock.now(), start);
+    /// ```
     pub fn freeze(&self, witness: Witness) {
         self.set_rate(witness, i64::MIN);
     }
@@ -302,6 +345,10 @@ impl Track {
     }
 
     fn read(&self, now_ns: u64) -> u64 {
+        if (self.rate_ppm, self.nominal_hz) == (Self::NOMINAL, ticks::NANOS_PER_SEC) {
+            // A nanosecond a nanosecond, without three long divisions.
+            return self.value.saturating_add(now_ns.saturating_sub(self.since_ns));
+        }
         let nominal = u128::from(now_ns.saturating_sub(self.since_ns)) * u128::from(self.rate_ppm);
         // In this order, nothing overflows and the fraction survives: at most 100 GHz and 64 bits
         // of nanoseconds are 101 bits.

@@ -16,9 +16,10 @@
 //! 2. **Never back.** No thread sees `now` decrease, whatever any clock does.
 //! 3. **Bounded.** `now` is within [`Clock::error_bound`] of `CLOCK_MONOTONIC`, while both keep the
 //!    rates that they were last seen at.
-//! 4. **Never stale.** A read is at most one horizon (20 ms) away from a look at the kernel's clock,
-//!    whether or not a driver is running; a counter that stops, leaps or starts anew is found out by
-//!    the next read that could be wrong by more than that.
+//! 4. **Never stale.** A read is at most one horizon (20 ms of the counter) away from a look at the
+//!    kernel's clock, whether or not a driver is running; a counter that leaps or starts anew is found
+//!    out by the next read that could be wrong by more than that. (One that stops can't be told by
+//!    reading it: the driver's next look does.)
 //!
 //! How that is done: `docs/clock.md`, and the docs of the modules inside.
 
@@ -27,6 +28,7 @@ use std::{cell::Cell, env, fmt, sync::LazyLock, time::Duration};
 #[allow(unsafe_code, reason = "fences")]
 mod arch;
 mod discipline;
+mod epoch;
 #[cfg(any(test, fuzzing))]
 #[allow(missing_docs, reason = "for tests and fuzz targets")]
 pub mod harness;
@@ -48,8 +50,10 @@ mod witness;
 
 pub use instant::{Active, Class, Elapsed, Instant};
 pub use manual::{ManualClock, Witness};
-pub use report::{OsReason, Processors, Report, SelfTest, Source, Stats};
+pub use report::{OsReason, Processors, Report, SelfTest, Source, Stats, Verdict, Verdicts};
 
+pub(crate) use epoch::Epoch;
+pub(crate) use ticks::saturating_ns;
 pub(crate) use timebase::Reading;
 
 use crate::sync::{
@@ -236,8 +240,8 @@ impl Clock {
     /// # Timing
     ///
     /// A fenced read of the counter, about as long as a read of the OS clock or a little shorter.
-    /// One read in 20 ms at most takes ten times that, a quarter of a microsecond, since it looks at
-    /// the OS clocks, too, and publishes what it has found.
+    /// One read in 20 ms at most takes up to some microseconds instead, since it looks at the OS
+    /// clocks, too, and publishes what it has found.
     #[inline]
     pub fn now(&self) -> Instant {
         match &self.0 {
@@ -275,12 +279,33 @@ impl Clock {
         }
     }
 
+    /// What this thread has read last: a time that has been, without a look at any clock. `None` for a
+    /// clock that isn't the process's own.
+    #[cfg(feature = "hyper")]
+    #[inline]
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        matches!(self.0, Kind::System).then(|| Instant::from_nanos(LAST_NS.get()))
+    }
+
     /// Reads the time that has passed in the world, suspension included.
     ///
     /// # Timing
     ///
     /// Always a read of the OS clock: the counter can't be relied on to count, or not to count,
     /// while the machine is suspended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::{ManualClock, Witness};
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// let start = clock.now_elapsed();
+    /// manual.jump(Witness::Boottime, 60_000_000_000); // suspended for a minute
+    /// assert_eq!(clock.now_elapsed() - start, Duration::from_secs(60));
+    /// ```
     #[inline]
     pub fn now_elapsed(&self) -> Instant<Elapsed> {
         use witness::Witnesses;
@@ -296,6 +321,19 @@ impl Clock {
     /// `CLOCK_MONOTONIC` keep the rates that they have had over the last tenth of a second: if the
     /// kernel has begun to slew by 1 ppm since, the error is up to 20 ns more; by 8.3 %, the most
     /// that chrony asks for, up to 1.7 ms. Timers rely on a comparison with `CLOCK_MONOTONIC` itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::Clock;
+    ///
+    /// let clock = Clock::system();
+    /// clock.calibrate();
+    /// let (now, bound) = (clock.now(), clock.error_bound());
+    /// println!("{now:?}, within {bound:?} of CLOCK_MONOTONIC");
+    /// assert!(bound < Duration::from_secs(1));
+    /// ```
     pub fn error_bound(&self) -> Duration {
         let ((ns, error_ns), held_ns) = match &self.0 {
             Kind::System => {
@@ -414,8 +452,8 @@ impl Clock {
     ///
     /// # Timing
     ///
-    /// One bracketed reading of `CLOCK_MONOTONIC`, some 80 ns; and a quarter of a microsecond for a
-    /// new line, if the present one is more than a millisecond old.
+    /// One bracketed reading of `CLOCK_MONOTONIC`, some 80 ns; and up to some microseconds for a new
+    /// line, if the present one is more than a millisecond old.
     pub(crate) fn sample(&self) -> Reading {
         let reading = match &self.0 {
             Kind::System => SYSTEM.timebase.sample(),

@@ -111,6 +111,9 @@ pub struct SelfTest {
 pub struct Processors {
     /// How many this process may run on.
     pub allowed: usize,
+    /// By how many ticks the counter of one of them was outside of the round trip, at the worst; zero
+    /// if they are synchronised, as far as a signal between them can tell. Then the test is passed.
+    pub unsynchronised_ticks: u64,
     /// How many were compared with the first before the time that the test may take, 4 ms, was up.
     pub compared: usize,
     /// By how many ticks the other was off from the middle of the shortest round trip; the worst of
@@ -118,6 +121,51 @@ pub struct Processors {
     pub worst_offset_ticks: u64,
     /// The longest of the shortest round trips.
     pub round_trip_ticks: u64,
+}
+
+/// What became of one part of the self-test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The counter is fit in this respect.
+    Passed,
+    /// It is not, and so the OS clock is read; unless the counter is to be used although those of the
+    /// processors disagree.
+    Failed,
+    /// It was not looked at, because the counter wasn't asked for, an earlier part had failed, or it
+    /// can't be done here; or there is no outcome yet.
+    NotDone,
+}
+
+impl Verdict {
+    fn passed_if(passed: bool) -> Self {
+        if passed { Self::Passed } else { Self::NotDone }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::NotDone => "not done",
+        })
+    }
+}
+
+/// What became of the self-test, part by part, in the order in which they are done. See
+/// [`Report::verdicts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verdicts {
+    /// The processor promises a counter with a constant rate.
+    pub constant_rate: Verdict,
+    /// The counters of the processors agree.
+    pub processors: Verdict,
+    /// A bracketed reading takes 50 µs at most.
+    pub bracket: Verdict,
+    /// The counter goes forward, at the same rate in both halves of the first baseline.
+    pub rates: Verdict,
 }
 
 /// What a clock has done so far. Only grow.
@@ -163,6 +211,59 @@ pub struct Report {
     pub stats: Stats,
 }
 
+impl Report {
+    /// What became of the self-test.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::clock::{Clock, Preference, Source, Verdict};
+    ///
+    /// let clock = Clock::builder().preference(Preference::Auto).build();
+    /// assert_eq!(clock.report().verdicts().rates, Verdict::NotDone);
+    /// clock.calibrate();
+    /// let report = clock.report();
+    /// if report.source == Source::Counter {
+    ///     assert_eq!(report.verdicts().rates, Verdict::Passed);
+    /// }
+    /// ```
+    #[must_use]
+    pub fn verdicts(&self) -> Verdicts {
+        use OsReason as Why;
+        let test = &self.self_test;
+        let mut verdicts = Verdicts {
+            // Nothing else is looked at without it.
+            constant_rate: Verdict::passed_if(match &self.source {
+                Source::Counter => true,
+                Source::Os(why) => !matches!(
+                    why,
+                    Why::NotCalibrated | Why::Requested | Why::BadOverride(_) | Why::Forked
+                ),
+                Source::Manual => false,
+            }),
+            processors: match test.processors {
+                Some(cpus) if cpus.unsynchronised_ticks > 0 => Verdict::Failed,
+                Some(cpus) => Verdict::passed_if(cpus.compared > 1),
+                None => Verdict::NotDone,
+            },
+            bracket: Verdict::passed_if(test.bracket.is_some()),
+            rates: Verdict::passed_if(test.rates_apart_ppm.is_some()),
+        };
+        match &self.source {
+            Source::Os(Why::NoCounter) => verdicts.constant_rate = Verdict::Failed,
+            Source::Os(Why::CounterSlow { .. }) => {
+                verdicts.bracket = Verdict::Failed;
+                verdicts.rates = Verdict::NotDone;
+            }
+            Source::Os(Why::RatesDisagree | Why::CounterWentBack) => {
+                verdicts.rates = Verdict::Failed;
+            }
+            _ => {}
+        }
+        verdicts
+    }
+}
+
 impl fmt::Display for Report {
     /// One line for each finding, for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,23 +273,127 @@ impl fmt::Display for Report {
         }
         writeln!(f, "error bound     {:?}", self.error_bound)?;
         writeln!(f, "offset          {} ns from CLOCK_MONOTONIC", self.offset_ns)?;
+        let ahead = self.booted_unix;
+        writeln!(f, "real time       {ahead:.6?} ahead of CLOCK_MONOTONIC")?;
         writeln!(f, "suspended       {:?} since boot", self.suspended)?;
-        if let Some(bracket) = self.self_test.bracket {
-            writeln!(f, "bracket         {bracket:?}")?;
+        let (test, verdicts) = (&self.self_test, self.verdicts());
+        writeln!(f, "constant rate   {}", verdicts.constant_rate)?;
+        write!(f, "processors      {}", verdicts.processors)?;
+        if let Some(cpus) = test.processors {
+            write!(f, ": {} of {} compared", cpus.compared, cpus.allowed)?;
+            match verdicts.processors {
+                Verdict::Passed => {
+                    let (off, trip) = (cpus.worst_offset_ticks, cpus.round_trip_ticks);
+                    write!(f, ", worst {off} ticks off in a round trip of {trip}")?;
+                }
+                Verdict::Failed => {
+                    write!(
+                        f,
+                        ", worst {} ticks outside of a round trip",
+                        cpus.unsynchronised_ticks
+                    )?;
+                }
+                Verdict::NotDone => {}
+            }
         }
-        if let Some(cpus) = self.self_test.processors {
-            writeln!(
-                f,
-                "processors      {} of {} compared, worst {} ticks off in a round trip of {}",
-                cpus.compared, cpus.allowed, cpus.worst_offset_ticks, cpus.round_trip_ticks
-            )?;
+        write!(f, "\nbracket         {}", verdicts.bracket)?;
+        if let Some(bracket) = test.bracket {
+            write!(f, ": {bracket:?}")?;
         }
-        if let Some(ppm) = self.self_test.rates_apart_ppm {
-            writeln!(f, "rates           {ppm:.3} ppm apart in the first baseline")?;
+        write!(f, "\nrates           {}", verdicts.rates)?;
+        if let Some(ppm) = test.rates_apart_ppm {
+            write!(f, ": {ppm:.3} ppm apart in the first baseline")?;
         }
+        writeln!(f)?;
         let Stats { reanchors, steps, history_resets, faults, slow_reads, held_reads } = self.stats;
         writeln!(f, "re-anchored     {reanchors} times, {steps} with a step")?;
         writeln!(f, "history reset   {history_resets} times, faults {faults}")?;
         write!(f, "slow reads      {slow_reads}, held reads {held_reads}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(source: Source, self_test: SelfTest) -> Report {
+        Report {
+            source,
+            self_test,
+            counter_hz: None,
+            rate_bound_ppm: None,
+            error_bound: Duration::ZERO,
+            offset_ns: 0,
+            suspended: Duration::ZERO,
+            booted_unix: Duration::new(1_700_000_000, 123_456_789),
+            stats: Stats::default(),
+        }
+    }
+
+    /// As far as the processors, and as far as the end.
+    fn tests() -> [SelfTest; 2] {
+        let compared = Processors { allowed: 2, compared: 2, ..Default::default() };
+        let half = SelfTest { processors: Some(compared), ..Default::default() };
+        let whole = SelfTest {
+            bracket: Some(Duration::from_nanos(80)),
+            rates_apart_ppm: Some(0.5),
+            ..half.clone()
+        };
+        [half, whole]
+    }
+
+    #[test]
+    fn each_part_of_the_self_test_has_a_verdict() {
+        use Verdict::{Failed, NotDone, Passed};
+        let [half, whole] = tests();
+        let none = SelfTest::default();
+        let apart = Processors { allowed: 2, unsynchronised_ticks: 9, ..Default::default() };
+        let apart = SelfTest { processors: Some(apart), ..none.clone() };
+        let insisted = SelfTest { processors: apart.processors, ..whole.clone() };
+        let os = Source::Os;
+        for (source, test, expected) in [
+            (Source::Manual, &none, [NotDone; 4]),
+            (os(OsReason::NotCalibrated), &none, [NotDone; 4]),
+            (os(OsReason::Requested), &none, [NotDone; 4]),
+            (os(OsReason::NoCounter), &none, [Failed, NotDone, NotDone, NotDone]),
+            (
+                os(OsReason::CounterUnsynchronised { ticks: 9 }),
+                &apart,
+                [Passed, Failed, NotDone, NotDone],
+            ),
+            (os(OsReason::Calibrating), &half, [Passed, Passed, NotDone, NotDone]),
+            (os(OsReason::CounterWentBack), &half, [Passed, Passed, NotDone, Failed]),
+            (
+                os(OsReason::CounterSlow { bracket_ns: 60_000 }),
+                &whole,
+                [Passed, Passed, Failed, NotDone],
+            ),
+            (os(OsReason::RatesDisagree), &whole, [Passed, Passed, Passed, Failed]),
+            (os(OsReason::CounterFaulty { faults: 9 }), &whole, [Passed; 4]),
+            (Source::Counter, &whole, [Passed; 4]),
+            (Source::Counter, &insisted, [Passed, Failed, Passed, Passed]),
+        ] {
+            let report = report(source, test.clone());
+            let Verdicts { constant_rate, processors, bracket, rates } = report.verdicts();
+            assert_eq!([constant_rate, processors, bracket, rates], expected, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn the_text_has_the_verdicts_and_both_offsets() {
+        let [_, whole] = tests();
+        let text = report(Source::Counter, whole).to_string();
+        for line in [
+            "offset          0 ns from CLOCK_MONOTONIC",
+            "real time       1700000000.123457s ahead of CLOCK_MONOTONIC",
+            "constant rate   passed",
+            "processors      passed: 2 of 2 compared, worst 0 ticks off in a round trip of 0",
+            "bracket         passed: 80ns",
+            "rates           passed: 0.500 ppm apart in the first baseline",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line:?} in\n{text}");
+        }
+        let text = report(Source::Manual, SelfTest::default()).to_string();
+        assert!(text.contains("\nbracket         not done\n"), "{text}");
     }
 }

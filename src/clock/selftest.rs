@@ -20,7 +20,7 @@ use std::{
 use super::{
     arch::Counter,
     os::{self, Affinity},
-    report::{OsReason, Processors},
+    report::Processors,
 };
 
 /// Round trips with each processor.
@@ -32,24 +32,20 @@ const BUDGET_NS: u64 = 4_000_000;
 /// Compares the processors that this thread may use; `None` if that can't be done.
 ///
 /// Moves the calling thread to one of them meanwhile, and lets it go again.
-///
-/// # Errors
-///
-/// The counters are not synchronised.
-pub(crate) fn compare_processors(counter: &Counter) -> Result<Option<Processors>, OsReason> {
-    let Some(affinity) = Affinity::of_this_thread() else { return Ok(None) };
+pub(crate) fn compare_processors(counter: &Counter) -> Option<Processors> {
+    let affinity = Affinity::of_this_thread()?;
     let mut cpus = affinity.cpus();
-    let Some(here) = cpus.next() else { return Ok(None) };
+    let here = cpus.next()?;
     let others: Vec<usize> = cpus.collect();
     if others.is_empty() || !os::pin_this_thread(here) {
-        return Ok(None);
+        return None;
     }
     let result = compare_with(counter, others);
     affinity.restore();
     result
 }
 
-fn compare_with(counter: &Counter, others: Vec<usize>) -> Result<Option<Processors>, OsReason> {
+fn compare_with(counter: &Counter, others: Vec<usize>) -> Option<Processors> {
     let mut result = Processors { allowed: others.len() + 1, compared: 1, ..Default::default() };
     let court = Arc::new(Court::default());
     let count = others.len();
@@ -61,10 +57,9 @@ fn compare_with(counter: &Counter, others: Vec<usize>) -> Result<Option<Processo
     };
     // Not joined: it ends by itself, once it gets its processor and sees that the game is over.
     if helper.is_err() {
-        return Ok(None);
+        return None;
     }
     let end_ns = os::monotonic_ns().saturating_add(BUDGET_NS);
-    let mut unsynchronised = 0;
     let mut ball = 0;
     'processors: for _ in 0..count {
         let mut best: Option<(u64, u64)> = None;
@@ -73,7 +68,7 @@ fn compare_with(counter: &Counter, others: Vec<usize>) -> Result<Option<Processo
             // The helper was not let onto this processor.
             let Some(there) = trip.there else { continue };
             let off = trip.departure.saturating_sub(there).max(there.saturating_sub(trip.arrival));
-            unsynchronised = off.max(unsynchronised);
+            result.unsynchronised_ticks = result.unsynchronised_ticks.max(off);
             let round_trip = trip.arrival.saturating_sub(trip.departure);
             let middle = trip.departure.saturating_add(round_trip / 2);
             if best.is_none_or(|(shortest, _)| round_trip < shortest) {
@@ -88,10 +83,7 @@ fn compare_with(counter: &Counter, others: Vec<usize>) -> Result<Option<Processo
     }
     // Ordering: Relaxed, it only has to be seen at some time.
     court.over.store(true, Relaxed);
-    if unsynchronised > 0 {
-        return Err(OsReason::CounterUnsynchronised { ticks: unsynchronised });
-    }
-    Ok(Some(result))
+    Some(result)
 }
 
 /// Where the ball goes to and fro. Odd numbers are on their way there, even ones on their way back.
@@ -166,7 +158,7 @@ mod tests {
         let result = compare_processors(&counter);
         let after = Affinity::of_this_thread().map(|affinity| affinity.cpus().count());
         assert_eq!(before, after);
-        if let Ok(Some(processors)) = result {
+        if let Some(processors) = result {
             assert_eq!(Some(processors.allowed), before);
             assert!(processors.compared <= processors.allowed);
             assert!(processors.worst_offset_ticks <= processors.round_trip_ticks.div_ceil(2));

@@ -36,10 +36,10 @@ impl Os {
             Preference::Auto | Preference::Counter => {}
         }
         let counter = Counter::detect().ok_or(OsReason::NoCounter)?;
-        match selftest::compare_processors(&counter) {
-            Ok(processors) => self_test.processors = processors,
-            Err(_) if self.preference == Preference::Counter => {}
-            Err(reason) => return Err(reason),
+        self_test.processors = selftest::compare_processors(&counter);
+        let ticks = self_test.processors.map_or(0, |cpus| cpus.unsynchronised_ticks);
+        if ticks > 0 && self.preference == Preference::Auto {
+            return Err(OsReason::CounterUnsynchronised { ticks });
         }
         // Only the one call that prepares gets here.
         let _ = self.counter.set(counter);

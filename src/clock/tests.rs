@@ -62,6 +62,23 @@ proptest! {
 
 // Scripts that once broke one.
 
+/// Nobody can tell from a counter alone that it has stopped: the bound holds again from the driver's
+/// next look on.
+#[test]
+fn a_counter_that_stops_has_no_bound_until_the_driver_looks() {
+    harness::run(&harness::decode(&[
+        104, 3, 153, 213, 224, 5, 19, 140, 253, 13, 22, 16, 1, 109, 147,
+    ]));
+}
+
+#[test]
+fn a_counter_that_goes_on_after_it_has_stood_still_has_a_bound_that_holds() {
+    harness::run(&harness::decode(&[
+        207, 1, 15, 0, 0, 0, 60, 0, 0, 40, 7, 13, 116, 12, 247, 125, 14, 0, 0, 108, 0, 0, 40, 7,
+        229, 98,
+    ]));
+}
+
 #[test]
 fn a_window_whose_anchors_are_all_wide_notices_a_change_of_rate() {
     harness::run(&[

@@ -174,7 +174,9 @@ impl<W: Witnesses> Timebase<W> {
 
     /// The time and how far it may be from the reference.
     pub(crate) fn now_and_error_ns(&self) -> (u64, u64) {
+        const ANCHORS: u32 = 3;
         let mut turn = Turn::default();
+        let mut anchored = 0;
         loop {
             if let Some((line, stamp)) = self.read_line(W::counter)
                 && let Some(ns) = line.value(stamp)
@@ -182,10 +184,14 @@ impl<W: Witnesses> Timebase<W> {
                 return (ns, line.error(stamp));
             }
             if let Some(mut state) = self.state.try_lock() {
+                // The new line tells, not the reading: what that says is safe was so a while ago.
+                // Unless the thread is kept off the processor beyond the horizon each time.
                 let reading = self.reanchor(&mut state);
-                return (reading.now_ns, reading.now_ns.saturating_sub(reading.safe_ns));
-            }
-            if !self.wait(&mut turn) {
+                anchored += 1;
+                if anchored == ANCHORS {
+                    return (reading.now_ns, reading.now_ns.saturating_sub(reading.safe_ns));
+                }
+            } else if !self.wait(&mut turn) {
                 return (self.witnesses.monotonic_ns(), 0);
             }
         }
@@ -234,13 +240,13 @@ impl<W: Witnesses> Timebase<W> {
         if off_ns > allowed_ns {
             return None;
         }
-        Some(self.reading(line, stamp, bracket.monotonic_ns))
+        self.note_offset(line, stamp, &bracket);
+        Some(Self::reading(line, stamp, bracket.monotonic_ns))
     }
 
-    /// A reading by a line, at a tick not before the reference read `monotonic_ns`.
-    fn reading(&self, line: &Line, tick: u64, monotonic_ns: u64) -> Reading {
+    /// A reading by a line, at `tick`; the reference has read `monotonic_ns` during the call.
+    fn reading(line: &Line, tick: u64, monotonic_ns: u64) -> Reading {
         let now_ns = line.extended(tick);
-        self.note_offset(now_ns, monotonic_ns);
         let safe_ns = now_ns.saturating_sub(line.error(tick)).min(monotonic_ns);
         Reading { now_ns, safe_ns, monotonic_ns }
     }
@@ -264,7 +270,9 @@ impl<W: Witnesses> Timebase<W> {
                     if line.is_os() {
                         return os_reading(line.pivot_ns, self.witnesses.monotonic_ns());
                     }
-                    return self.reading(&line, pivot, sample.bracket.monotonic_ns);
+                    self.note_offset(&line, pivot, &sample.bracket);
+                    // Asked again: since the narrowest bracket, microseconds may have passed.
+                    return Self::reading(&line, pivot, self.witnesses.monotonic_ns());
                 }
                 Ok(None) => {}
                 // Writers hold the lock, so this is the child of a fork that came inside a write
@@ -305,9 +313,14 @@ impl<W: Witnesses> Timebase<W> {
         if line.is_os() { 0 } else { error_ns.saturating_add_signed(offset_ns.saturating_neg()) }
     }
 
-    fn note_offset(&self, now_ns: u64, monotonic_ns: u64) {
-        let ahead = i64::try_from(now_ns.saturating_sub(monotonic_ns)).unwrap_or(i64::MAX);
-        let behind = i64::try_from(monotonic_ns.saturating_sub(now_ns)).unwrap_or(i64::MAX);
+    /// Notes how far the line is from the reference, where that was read: in the middle of the
+    /// bracket, which may be some time before `tick`.
+    fn note_offset(&self, line: &Line, tick: u64, bracket: &Bracket) {
+        let since = tick.saturating_sub(bracket.before.midpoint(bracket.after));
+        let ours_ns = line.extended(tick).saturating_sub(ticks::ns_floor(since, line.mult));
+        let ahead = i64::try_from(ours_ns.saturating_sub(bracket.monotonic_ns)).unwrap_or(i64::MAX);
+        let behind =
+            i64::try_from(bracket.monotonic_ns.saturating_sub(ours_ns)).unwrap_or(i64::MAX);
         // Ordering: Relaxed, an estimate.
         self.offset_ns.store(ahead - behind, Relaxed);
     }

@@ -11,7 +11,9 @@ use crate::sync::{Mutex, lock};
 
 /// A closure that runs at a deadline. See [`Timekeeper::call_at`].
 ///
-/// Dropping it cancels, unless it was [`detach`](Self::detach)ed.
+/// Dropping it cancels, unless it was [`detach`](Self::detach)ed. It is not a future: there is nothing to
+/// poll. Once the call has run, [`cancel`](Self::cancel) returns false, and dropping or detaching it does
+/// nothing. A call that is running is not waited for.
 #[must_use = "dropping it cancels the call"]
 pub struct Callback {
     task: Arc<Task>,
@@ -30,8 +32,12 @@ impl Wake for Task {
         // Both out of their locks before anything of the user's runs.
         let call = lock(&self.call).take();
         let timer = lock(&self.timer).take();
-        // The end of a Timekeeper wakes everybody, due or not.
-        let due = timer.is_none_or(|timer| timer.may_fire(self.deadline.as_nanos()));
+        // The end of a Timekeeper wakes everybody, due or not. Nothing else does: it is armed for
+        // its deadline, and never moved.
+        let due = timer.is_none_or(|timer| {
+            let core = timer.core();
+            !core.is_stopped() || core.clock.has_come(self.deadline.as_nanos())
+        });
         if let Some(call) = call
             && due
         {
@@ -50,7 +56,7 @@ impl Timekeeper {
     ///
     /// Never before `deadline`; a deadline that has passed is due at once, and still runs on the
     /// driver thread. Never at all if the Timekeeper is [shut down](Self::shutdown) before: `call` is
-    /// then dropped.
+    /// then dropped. At [`Instant::FAR_FUTURE`] never, either; it is dropped with the handle.
     ///
     /// # Complexity
     ///
@@ -58,7 +64,7 @@ impl Timekeeper {
     ///
     /// # Panics
     ///
-    /// If the Timekeeper was shut down.
+    /// If the Timekeeper was shut down, or if the driver thread can't be started.
     ///
     /// # Examples
     ///
@@ -78,6 +84,10 @@ impl Timekeeper {
             timer: Mutex::new(None),
             call: Mutex::new(Some(Box::new(call))),
         });
+        if deadline == Instant::FAR_FUTURE {
+            // Never, so nothing is to keep the call.
+            return Callback { task, detached: false };
+        }
         let waker = Waker::from(task.clone());
         let mut timer = Timer::new(self.core().clone());
         let armed = {
@@ -97,7 +107,20 @@ impl Timekeeper {
 }
 
 impl Callback {
-    /// Cancels the call. Returns whether it will not run; false if it has run, or is running.
+    /// Cancels the call. Returns whether that has kept it from running; false if it has run, is
+    /// running, or was dropped by a shutdown.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::{Manual, time::Duration};
+    ///
+    /// let manual = Manual::new();
+    /// let at = manual.now() + Duration::from_secs(1);
+    /// let call = manual.timekeeper().call_at(at, || panic!("cancelled"));
+    /// assert!(call.cancel());
+    /// manual.fast_forward(Duration::from_secs(2));
+    /// ```
     pub fn cancel(self) -> bool {
         self.task.cancel()
     }

@@ -30,6 +30,7 @@ use crate::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence,
 };
 use crate::sync::{Mutex, lock, thread};
+use crate::wheel::backlog::Policy;
 
 /// One Timekeeper's shared state.
 pub(crate) struct Core {
@@ -52,6 +53,9 @@ pub(crate) struct Core {
     pub(super) handles: AtomicUsize,
     pub(super) counters: Counters,
     pub(super) options: Options,
+    /// A timer looks at the clock before it is armed, even if it was in the future when it was made:
+    /// because a test may have moved the clock in between, or to spin.
+    pub(super) looks_twice: bool,
     /// What timers with spin have learned; `None`: none have.
     pub(super) spin: Option<Spin>,
     pub(super) parker: Parker,
@@ -120,6 +124,7 @@ impl Core {
         // By hand, nobody has to be woken; else there is no driver yet, and the first arming calls.
         let next = if options.manual { 0 } else { NEVER };
         let now = clock.now().as_nanos();
+        let storms = if options.manual { Policy::EARLIEST } else { Policy::FRESH };
         Arc::new(Self {
             clock,
             epoch: fork::epoch(),
@@ -130,12 +135,13 @@ impl Core {
             wake: CachePadded::new(Wake { next: AtomicU64::new(next), parked: AtomicU32::new(0) }),
             phase: AtomicU8::new(IDLE),
             lifecycle: Mutex::new(Lifecycle {
-                engine: Some(Box::new(Engine::new(now))),
+                engine: Some(Box::new(Engine::new(now, storms))),
                 thread: None,
             }),
             stop_requested: AtomicBool::new(false),
             handles: AtomicUsize::new(0),
             counters: Counters::default(),
+            looks_twice: options.manual || options.spin,
             spin: options.spin.then(Spin::new),
             options,
             parker: Parker::new(),

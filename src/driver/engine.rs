@@ -12,10 +12,10 @@
 //!
 //! # Storms
 //!
-//! When a turn's budget ends and more is due, the slots that are due are split off as a backlog, and
-//! the turns then serve both by turns: the backlog, and what falls due meanwhile. What was split off
-//! before it was due and has fallen due since is fired out of order. While there is a backlog, a
-//! second crowd in the wheel is not split off, and what is fresh waits behind it.
+//! A slot of the wheel is opened only if the turn can take all of it. When the next is larger, or the
+//! budget ends and more is due, the slots that have started are split off as a backlog (see
+//! [`backlog`](crate::wheel::backlog)). From then on a turn serves what falls due meanwhile with one
+//! budget and the backlogs with another, so that what is fresh waits a turn or two at the most.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -24,14 +24,19 @@ use std::task::Waker;
 use super::node::{Fire, NEVER, Node, Seen};
 use super::pool::{CHUNK, ChunkRef, Pool};
 use super::shard::Shard;
+use super::sys;
 use crate::sync::atomic::{Ordering::SeqCst, fence};
-use crate::wheel::raw::{Backlog, Entries, NO_SLOT, Raw};
+use crate::wheel::backlog::{Backlogs, Policy};
+use crate::wheel::list::{Entries, NO_SLOT};
+use crate::wheel::raw::{Raw, Take};
 
 /// How many nodes a turn takes from a wheel at the most.
 #[cfg(not(any(deadbeat_loom, deadbeat_shuttle)))]
 const BUDGET: usize = 512;
 #[cfg(any(deadbeat_loom, deadbeat_shuttle))]
 const BUDGET: usize = 2;
+
+const _: () = assert!(Policy::FRESH.keep < BUDGET, "a crowd must not stay in the wheel");
 
 /// What the driver alone owns.
 #[derive(Debug)]
@@ -40,16 +45,18 @@ pub(crate) struct Engine {
     shards: Vec<Arc<Shard>>,
     wheel: Raw,
     /// What was due when a storm was noticed.
-    backlog: Backlog,
+    backlogs: Backlogs,
     /// Nodes to look at behind the next fence.
     unsettled: Vec<u32>,
 }
 
-/// Which of the two wheels a turn serves.
+/// What is being served.
 #[derive(Clone, Copy)]
 enum From {
     Wheel,
-    Backlog,
+    Backlog(usize),
+    /// What was split off before it was due.
+    Later,
 }
 
 /// A timer that has fired, and whom to tell.
@@ -60,12 +67,12 @@ pub(crate) struct Fired {
 }
 
 impl Engine {
-    pub(crate) fn new(now: u64) -> Self {
+    pub(crate) fn new(now: u64, storms: Policy) -> Self {
         Self {
             nodes: Nodes { chunks: Vec::new() },
             shards: Vec::new(),
             wheel: Raw::new(now),
-            backlog: Backlog::new(),
+            backlogs: Backlogs::new(storms),
             unsettled: Vec::new(),
         }
     }
@@ -79,28 +86,28 @@ impl Engine {
     /// Returns whether there is more to do at once.
     pub(crate) fn turn(&mut self, pool: &Pool, now: u64, fired: &mut Vec<Fired>) -> bool {
         let first = fired.len();
-        self.drain(pool);
-        let mut more = false;
-        if !self.backlog.is_empty() {
-            self.expire(From::Backlog, now, BUDGET, fired);
-            more = true;
+        let drained = self.drain(pool);
+        let share = BUDGET / (self.backlogs.len() + 1);
+        for n in 0..self.backlogs.len() {
+            self.expire(From::Backlog(n), now, share.max(1), fired);
         }
+        let mut more = !self.expire(From::Later, now, share.max(1), fired);
         if !self.expire(From::Wheel, now, BUDGET, fired) {
+            self.backlogs.split_due(&mut self.wheel, now);
             more = true;
-            if self.backlog.is_empty() {
-                self.wheel.split_due(&mut self.backlog, now);
-            }
         }
         self.settle(now, fired);
+        self.backlogs.discard_empty();
         fired[first..].sort_by_key(|fired| fired.deadline);
-        more
+        more || !drained || !self.backlogs.is_empty()
     }
 
     /// When to call [`turn`](Self::turn) next, if nothing new is armed. *O*(levels).
     pub(crate) fn next_expiration(&self) -> Option<u64> {
-        debug_assert!(self.backlog.is_empty(), "a backlog is due now");
+        debug_assert!(self.backlogs.is_empty(), "a backlog is due now");
         // A clock that has gone back finds nothing due before it has come to where it was.
-        self.wheel.next_expiration().map(|next| next.max(self.wheel.cursor()))
+        let next = self.wheel.next_expiration().into_iter().chain(self.backlogs.next_later()).min();
+        next.map(|next| next.max(self.wheel.cursor()))
     }
 
     /// A time that has been, so nothing is due before it. Not after any `now` of a [`turn`](Self::turn).
@@ -113,31 +120,40 @@ impl Engine {
         self.shards.iter().any(|shard| !shard.inbox.is_empty())
     }
 
-    fn drain(&mut self, pool: &Pool) {
+    /// Returns whether that was all.
+    fn drain(&mut self, pool: &Pool) -> bool {
         let Self { nodes, shards, unsettled, .. } = self;
+        let mut all = true;
         for shard in shards {
-            shard.inbox.drain(|index| {
+            all &= shard.inbox.drain(|index| {
                 nodes.learn(index, pool);
                 nodes.get(index).clear_queued();
                 unsettled.push(index);
             });
         }
+        all
     }
 
-    /// Takes up to `budget` nodes from the wheel or the backlog. Returns whether all that was due
+    /// Takes up to `budget` nodes from the wheel or a backlog. Returns whether all that was due
     /// has been taken.
     fn expire(&mut self, from: From, now: u64, budget: usize, fired: &mut Vec<Fired>) -> bool {
         let now = match from {
-            From::Wheel => now,
-            // Whatever the clock says by now: that moment had come.
-            From::Backlog => now.max(self.backlog.until()),
+            // Whatever the clock says by now: the moment of the split had come.
+            From::Backlog(n) => now.max(self.backlogs.until(n)),
+            From::Wheel | From::Later => now,
         };
         for room in (1..=budget).rev() {
+            let e = &mut self.nodes;
             let taken = match from {
-                From::Wheel => self.wheel.take_sorted(&mut self.nodes, now, room),
-                From::Backlog => self.backlog.take_sorted(&mut self.nodes, room),
+                From::Wheel => self.wheel.take_whole(e, now, room),
+                From::Backlog(n) => self.backlogs.take_sorted(e, n, room),
+                From::Later => self.backlogs.take_later(e, now, room),
             };
-            let Some((index, ripe)) = taken else { return true };
+            let (index, ripe) = match taken {
+                Take::Entry { i, ripe } => (i, ripe),
+                Take::Crowd => return false,
+                Take::Nothing => return true,
+            };
             let node = self.nodes.get(index);
             let visit = node.visit();
             let seen = node.see();
@@ -145,26 +161,23 @@ impl Engine {
                 // Dead, or it has moved: out, and look again behind the fence.
                 node.clear_visit();
                 self.unsettled.push(index);
-            } else if visit <= now && (ripe || self.fell_due_in_backlog(from, visit)) {
+            } else if visit <= now && ripe {
                 node.clear_visit();
                 if !self.nodes.fire(index, seen, fired) {
                     self.unsettled.push(index);
                 }
-            } else if matches!(from, From::Backlog) && visit <= self.backlog.until() {
-                self.backlog.insert(&mut self.nodes, index, visit);
             } else {
                 // One level down. The promise to come at `visit` stands all along, so this needs no
-                // fence. From a backlog, what was not due when it was split off goes back.
-                self.wheel.insert(&mut self.nodes, index, visit);
+                // fence.
+                let e = &mut self.nodes;
+                match from {
+                    From::Wheel => self.wheel.insert(e, index, visit),
+                    From::Backlog(n) => self.backlogs.put_back(e, n, &mut self.wheel, index, visit),
+                    From::Later => self.backlogs.put_back_later(e, index, visit),
+                }
             }
         }
         false
-    }
-
-    /// Whether an entry of the backlog has fallen due since that was split off. It is fired out of
-    /// order: sent to the wheel, a crowd of its kind would stand before everything fresh.
-    fn fell_due_in_backlog(&self, from: From, visit: u64) -> bool {
-        matches!(from, From::Backlog) && visit > self.backlog.until()
     }
 
     fn settle(&mut self, now: u64, fired: &mut Vec<Fired>) {
@@ -174,10 +187,16 @@ impl Engine {
         // Ordering: the driver's half of Dekker's protocol: promises were withdrawn above, states and
         // deadlines are read below.
         fence(SeqCst);
+        /// How many nodes to look ahead: about as many as fit into the time of a cache miss.
+        const AHEAD: usize = 4;
         let mut unsettled = std::mem::take(&mut self.unsettled);
-        for index in unsettled.drain(..) {
+        for (i, &index) in unsettled.iter().enumerate() {
+            if let Some(&soon) = unsettled.get(i + AHEAD) {
+                self.nodes.prefetch(soon);
+            }
             self.place(index, now, fired);
         }
+        unsettled.clear();
         self.unsettled = unsettled;
     }
 
@@ -195,8 +214,7 @@ impl Engine {
                 self.unlink(index);
             }
             // What is due, and not before all that is still to be taken, takes its turn.
-            if self.backlog.is_ahead(seen.deadline) {
-                self.backlog.insert(&mut self.nodes, index, seen.deadline);
+            if self.backlogs.insert_if_ahead(&mut self.nodes, index, seen.deadline) {
                 return;
             }
             if seen.deadline > now || seen.deadline > self.wheel.cursor() {
@@ -215,10 +233,9 @@ impl Engine {
     }
 
     fn unlink(&mut self, index: u32) {
-        if self.backlog.holds(&self.nodes, index) {
-            self.backlog.remove(&mut self.nodes, index);
-        } else {
-            self.wheel.remove(&mut self.nodes, index);
+        match self.backlogs.place(&self.nodes, index) {
+            Some(place) => self.backlogs.remove(&mut self.nodes, place, index),
+            None => self.wheel.remove(&mut self.nodes, index),
         }
     }
 
@@ -242,7 +259,7 @@ impl Engine {
     #[cfg(test)]
     pub(crate) fn invariants(&self) {
         self.wheel.invariants(&self.nodes);
-        self.backlog.invariants(&self.nodes);
+        self.backlogs.invariants(&self.nodes);
     }
 }
 
@@ -289,7 +306,10 @@ impl Nodes {
                     self.chunks[(index / CHUNK) as usize].home.as_ref().give_back(node);
                 }
             }
-            Fire::Seen => {}
+            // Counted like the others. Its poll finds out by itself: nobody is to be woken.
+            Fire::Seen => {
+                fired.push(Fired { deadline: seen.deadline, waker: Waker::noop().clone() })
+            }
             Fire::Changed => return false,
         }
         true
@@ -318,6 +338,10 @@ impl Entries for Nodes {
     }
     fn set_slot(&mut self, i: u32, slot: u16) {
         self.get(i).set_slot(slot);
+    }
+    #[inline]
+    fn prefetch(&self, i: u32) {
+        sys::prefetch(self.get(i));
     }
 }
 

@@ -57,10 +57,10 @@ impl Inbox {
         waiting >= CROWDED
     }
 
-    /// Takes everything that is there. *O*(entries).
+    /// Takes what is there, up to some thousand entries; says whether that was all. *O*(entries).
     ///
     /// Only the holder of the engine calls this.
-    pub(crate) fn drain(&self, mut each: impl FnMut(u32)) {
+    pub(crate) fn drain(&self, mut each: impl FnMut(u32)) -> bool {
         // Ordering: acquire the slots; the consumer alone writes the head.
         let tail = self.tail.load(Acquire);
         let mut head = self.head.load(Relaxed);
@@ -73,13 +73,14 @@ impl Inbox {
             // Ordering: release the slots to the producer.
             self.head.store(head, Release);
         }
-        // As many as are there now: a producer that goes on must not keep the driver here.
-        for _ in 0..self.overflow.len() {
+        // Not without end: there may be a crowd, and its producer may go on.
+        for _ in 0..CAPACITY {
             match self.overflow.pop() {
                 Some(index) => each(index),
-                None => break,
+                None => return true,
             }
         }
+        self.overflow.is_empty()
     }
 
     /// Whether there is nothing to drain. Behind a fence, this is the driver's last look before it

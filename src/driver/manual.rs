@@ -12,7 +12,7 @@ use super::executor::{Executor, JoinHandle};
 use super::handle::Handle;
 use super::node::NEVER;
 use super::timekeeper::{Entered, Timekeeper};
-use crate::clock::{Instant, ManualClock};
+use crate::clock::{Instant, ManualClock, Witness};
 use crate::sync::{Mutex, lock};
 
 /// A [`Timekeeper`] on a [`ManualClock`]: nothing fires but by a call of this handle.
@@ -159,10 +159,7 @@ impl Manual {
     pub fn advance_to_next(&self) -> Option<Instant> {
         let next = self.next_deadline()?;
         // To where time was, if the clock has been set back: nothing fires before.
-        let stop = next.max(self.horizon());
-        if stop > self.now() {
-            self.clock.set(stop);
-        }
+        self.reach(next.max(self.horizon()));
         self.fire();
         Some(next)
     }
@@ -173,6 +170,23 @@ impl Manual {
     /// # Complexity
     ///
     /// *O*(nodes).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::Future, pin::pin, task::{Context, Waker}};
+    /// use deadbeat::{Manual, time::{Duration, sleep}};
+    ///
+    /// let manual = Manual::new();
+    /// let _entered = manual.enter();
+    /// let mut nap = pin!(sleep(Duration::from_secs(3)));
+    /// assert!(nap.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    ///
+    /// let deadline = manual.now() + Duration::from_secs(3);
+    /// assert_eq!(manual.next_deadline(), Some(deadline));
+    /// assert_eq!(manual.advance_to_next(), Some(deadline));
+    /// assert_eq!(manual.fired()[0].deadline, deadline);
+    /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
         let mut first = NEVER - 1;
         self.core().pool.each(|node| {
@@ -192,6 +206,17 @@ impl Manual {
     /// Runs `future`, and what was [`spawn`](Self::spawn)ed, to the end of `future`: polls what was
     /// woken, first woken first, and when nothing is left to run moves time to the next deadline.
     /// This Timekeeper is current meanwhile.
+    ///
+    /// It is not yet current where `future` is made: in `manual.block_on(sleep(..))` the sleep exists
+    /// before the call, and is on the Timekeeper that was current outside, as a rule the global one,
+    /// for which nobody moves time. So make timers inside of an `async` block:
+    ///
+    /// ```
+    /// use deadbeat::time::{Duration, sleep};
+    ///
+    /// let manual = deadbeat::Manual::new();
+    /// manual.block_on(async { sleep(Duration::from_secs(3600)).await });
+    /// ```
     ///
     /// # Panics
     ///
@@ -267,8 +292,24 @@ impl Manual {
             .as_deref()
             .and_then(|engine| engine.next_expiration())
             .map_or(target, |ns| Instant::from_nanos(ns).min(target));
-        self.clock.set(next.max(now));
+        self.reach(next.max(now));
         Some(self.fire())
+    }
+
+    /// Moves the clock forward until what is due at `stop` may fire: to `stop`, or past it by as much
+    /// as a scripted clock may be wrong.
+    fn reach(&self, stop: Instant) {
+        let clock = &self.core().clock;
+        let mut safe_ns = clock.sample().safe_ns;
+        while safe_ns < stop.as_nanos() {
+            let at_ns = self.clock.witness(Witness::Monotonic);
+            self.clock.set(Instant::from_nanos(at_ns.saturating_add(stop.as_nanos() - safe_ns)));
+            if at_ns == u64::MAX {
+                // The end of time, as the clock sees it.
+                return;
+            }
+            safe_ns = clock.sample().safe_ns;
+        }
     }
 
     fn log(&self, due: &[Due], now: u64) {
@@ -289,6 +330,11 @@ impl Default for Manual {
 const YIELDS: u32 = 8;
 
 /// The future of [`Manual::advance`]: ready with the number of timers that fired.
+///
+/// # After completion
+///
+/// Polled again, it doesn't move time any further. It fires what has come due since, if anything, yields
+/// as before, and is ready with the number of all that it has fired.
 #[derive(Debug)]
 #[must_use = "time moves when this is polled"]
 pub struct Advance {

@@ -23,6 +23,9 @@ mod shard;
 mod shuttled;
 mod spin;
 mod stats;
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+#[allow(unsafe_code, reason = "arms by hand")]
+mod storm_tests;
 mod sys;
 mod thread;
 mod timekeeper;

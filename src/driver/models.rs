@@ -16,8 +16,9 @@ use super::core::{Core, Options};
 use super::engine::{Engine, Fired};
 use super::node::{Look, Moved, NEVER, Node};
 use super::shard::Shard;
-use super::timer::{arm, push, release};
+use super::timer::{Armed, arm, push, release};
 use crate::clock::ManualClock;
+use crate::wheel::backlog::Policy;
 
 /// When the driver comes, and deadlines around it.
 const NOW: u64 = 1_000_000;
@@ -57,7 +58,7 @@ impl World {
         // There is a handle somewhere.
         core.handles.store(1, Relaxed);
         let shard = core.adopt_shard();
-        let mut engine = Engine::new(0);
+        let mut engine = Engine::new(0, Policy::FRESH);
         engine.set_shards(vec![shard.clone()]);
         Self { core, shard, engine }
     }
@@ -93,17 +94,17 @@ fn an_armed_node_fires_once_whenever_the_driver_comes() {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: the only thread that uses the shard.
-                let node = unsafe { arm(&core, &shard, DUE, waker) };
+                let armed = unsafe { arm(&core, &shard, DUE, waker) };
                 core.ensure_wake(DUE).unwrap();
-                std::ptr::from_ref(node) as usize
+                armed
             })
         };
         drive(&core, &mut engine, NOW);
-        let node = owner.join().unwrap();
+        let armed = owner.join().unwrap();
         drive(&core, &mut engine, NOW);
         assert_eq!(count.get(), 1);
         // SAFETY: nodes live as long as the core.
-        assert_eq!(unsafe { &*(node as *const Node) }.look(), Look::Fired);
+        assert_eq!(unsafe { armed.node.as_ref() }.look(), Look::Fired);
     });
 }
 
@@ -113,13 +114,11 @@ fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_bac
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let armed = unsafe { arm(&core, &shard, DUE, waker) };
         let owner = {
             let shard = shard.clone();
             // SAFETY: the owner's node; it lives as long as the core.
-            thread::spawn(move || unsafe {
-                release(&*(node as *const Node), &shard, true).is_some()
-            })
+            thread::spawn(move || unsafe { release(armed, true).is_some() })
         };
         let fired = drive(&core, &mut engine, NOW);
         let cancelled = owner.join().unwrap();
@@ -130,8 +129,8 @@ fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_bac
         // SAFETY: this thread uses the shard alone now.
         let (a, b) =
             unsafe { (arm(&core, &shard, LATER, waker.clone()), arm(&core, &shard, LATER, waker)) };
-        assert!(!std::ptr::eq(a, b));
-        assert!(std::ptr::eq(a, node as *const Node));
+        assert_ne!(a.node, b.node);
+        assert_eq!(a.node, armed.node);
     });
 }
 
@@ -144,7 +143,7 @@ fn a_node_that_is_armed_again_in_its_old_place_is_not_lost() {
         let first = unsafe { arm(&core, &shard, DUE, waker) };
         drive(&core, &mut engine, DUE - 1);
         // SAFETY: the owner's.
-        unsafe { release(first, &shard, true) }.unwrap();
+        unsafe { release(first, true) }.unwrap();
         // Dead, in the wheel, due at DUE. The driver removes it while the owner arms it for later.
         let (count, waker) = counter();
         let owner = {
@@ -170,11 +169,11 @@ fn a_waker_that_is_replaced_while_the_node_expires_is_the_one_that_counts() {
         let World { core, shard, mut engine } = World::new();
         let (old, waker) = counter();
         // SAFETY: as above.
-        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let armed = unsafe { arm(&core, &shard, DUE, waker) };
         let (new, waker) = counter();
         let owner = thread::spawn(move || {
             // SAFETY: the owner's armed node.
-            unsafe { (*(node as *const Node)).replace_waker(waker) }
+            unsafe { armed.node.as_ref().replace_waker(waker) }
         });
         drive(&core, &mut engine, NOW);
         match owner.join().unwrap() {
@@ -195,12 +194,12 @@ fn a_deadline_that_is_moved_earlier_is_kept() {
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker) }) as usize;
+        let armed = unsafe { arm(&core, &shard, LATER, waker) };
         let owner = {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: lives as long as the core.
-                let node = unsafe { &*(node as *const Node) };
+                let node = unsafe { armed.node.as_ref() };
                 let Moved::Earlier { push: tell } = node.set_deadline(DUE) else { panic!() };
                 if tell {
                     push(&core, &shard, node);
@@ -222,10 +221,10 @@ fn a_deadline_that_is_moved_later_fires_at_the_old_time_or_the_new_one() {
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let node = std::ptr::from_ref(unsafe { arm(&core, &shard, DUE, waker) }) as usize;
+        let armed = unsafe { arm(&core, &shard, DUE, waker) };
         let owner = thread::spawn(move || {
             // SAFETY: lives as long as the core.
-            let node = unsafe { &*(node as *const Node) };
+            let node = unsafe { armed.node.as_ref() };
             assert_eq!(node.set_deadline(LATER), Moved::Later);
         });
         drive(&core, &mut engine, NOW);
@@ -337,7 +336,7 @@ fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
         let first = unsafe { arm(&core, &shard, DUE, waker.clone()) };
         drive(&core, &mut engine, 0);
         // SAFETY: the owner's.
-        unsafe { release(first, &shard, true) }.unwrap();
+        unsafe { release(first, true) }.unwrap();
         core.retract_wake();
         // Dead, in the wheel. Armed again for later it is pushed nowhere.
         let owner = {
@@ -407,29 +406,23 @@ fn nodes_that_others_give_back_are_found_once_each() {
         let World { core, shard, .. } = World::new();
         let (_, waker) = counter();
         // SAFETY: as above.
-        let armed: Vec<usize> = (0..2)
-            .map(|_| {
-                std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) }) as usize
-            })
-            .collect();
+        let armed: Vec<Armed> =
+            (0..2).map(|_| unsafe { arm(&core, &shard, LATER, waker.clone()) }).collect();
         let others: Vec<_> = armed
             .iter()
-            .map(|&node| {
-                let shard = shard.clone();
+            .map(|&armed| {
                 // SAFETY: a timer that has moved to another thread is cancelled there.
                 thread::spawn(move || unsafe {
-                    assert!(release(&*(node as *const Node), &shard, false).is_some());
+                    assert!(release(armed, false).is_some());
                 })
             })
             .collect();
         // The owner goes on arming meanwhile.
         // SAFETY: as above.
-        let mut all = vec![std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) })];
+        let mut all = vec![unsafe { arm(&core, &shard, LATER, waker.clone()) }.node];
         others.into_iter().for_each(|other| other.join().unwrap());
         // SAFETY: as above.
-        all.extend(
-            (0..2).map(|_| std::ptr::from_ref(unsafe { arm(&core, &shard, LATER, waker.clone()) })),
-        );
+        all.extend((0..2).map(|_| unsafe { arm(&core, &shard, LATER, waker.clone()) }.node));
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 3, "a node was given out twice");

@@ -16,7 +16,7 @@
 //! | `ARMED` | nobody (full) | owner: `REGISTERING` to replace the waker, `FREE` to cancel; driver: `FIRING` |
 //! | `REGISTERING` | owner | owner: back to `ARMED`; driver: `MISSED` |
 //! | `MISSED` | owner | owner: `FIRED`, and its poll is ready |
-//! | `FIRING` | driver | driver: `FIRED`; owner lets go: `ABANDONED` |
+//! | `FIRING` | driver (to read) | driver: `FIRED`; owner lets go: `ABANDONED` |
 //! | `FIRED` | owner (empty) | owner: `FREE` |
 //! | `ABANDONED` | driver | driver: `FREE`, and it gives the node back |
 //!
@@ -37,12 +37,13 @@
 //! of them sees the other (Dekker's protocol), and a node whose promises are good enough needs no
 //! push at all: that is what makes an armed and cancelled timeout free of shared work.
 
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ptr;
 use std::task::Waker;
 
 use crate::sync::UnsafeCell;
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering::*, fence};
-use crate::wheel::raw::{NIL, NO_SLOT};
+use crate::wheel::list::{NIL, NO_SLOT};
 
 /// No visit is promised; also the deadline that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -151,13 +152,14 @@ impl Node {
 
     // The owner's side.
 
-    /// Arms the node, and says whether the driver must be told to look at it.
+    /// Arms the node. Returns the state that it is in now, for [`release`](Self::release), and
+    /// whether the driver must be told to look at it.
     ///
     /// # Safety
     ///
     /// The node is free and the caller's.
     #[inline]
-    pub(crate) unsafe fn arm(&self, deadline: u64, waker: Waker) -> bool {
+    pub(crate) unsafe fn arm(&self, deadline: u64, waker: Waker) -> (u64, bool) {
         // Ordering: nobody else writes the state of a free node.
         let state = self.state.load(Relaxed);
         debug_assert_eq!(state & PHASE, FREE);
@@ -165,8 +167,10 @@ impl Node {
         self.deadline.store(deadline, Relaxed);
         // SAFETY: the slot of a free node is its holder's.
         self.waker.with_mut(|slot| unsafe { (*slot).write(waker) });
-        store_then_fence(&self.state, ((state & !PHASE).wrapping_add(GENERATION)) | ARMED);
-        self.needs_push(deadline)
+        // FREE is no bits.
+        let armed = state.wrapping_add(GENERATION | ARMED);
+        store_then_fence(&self.state, armed);
+        (armed, self.needs_push(deadline))
     }
 
     /// Whether none of the driver's promises covers `deadline`. After a fence.
@@ -223,6 +227,27 @@ impl Node {
         }
     }
 
+    /// Whether the waker that it was armed with, or that was last put in its place, wakes the same
+    /// task as `waker`.
+    ///
+    /// Compares with the very clone that the node has: another one may be a borrow of something on
+    /// the stack, and the next at the same address another task's.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the node and has armed it.
+    #[inline]
+    pub(crate) unsafe fn has_waker(&self, waker: &Waker) -> bool {
+        // The slot was filled, and its bits stay until the owner writes it again: the driver only
+        // reads them.
+        let clone = self.waker.with(|slot| {
+            // SAFETY: if the driver has moved the waker out, the bits are still two pointers, and
+            // that is all they are taken for; nothing is dropped.
+            unsafe { ManuallyDrop::new((*slot).assume_init_read()) }
+        });
+        clone.data() == waker.data() && ptr::eq(clone.vtable(), waker.vtable())
+    }
+
     /// Puts another waker in the place of the one that is there.
     ///
     /// # Safety
@@ -268,14 +293,15 @@ impl Node {
     ///
     /// # Safety
     ///
-    /// The caller owns the node and does not use it afterwards, but to give it back if told so.
+    /// The caller owns the node, `armed` is what [`arm`](Self::arm) returned, and the caller does not
+    /// use it afterwards, but to give it back if told so.
     #[inline]
-    pub(crate) unsafe fn release(&self) -> (Option<Waker>, bool) {
-        // Ordering: the owner alone changes the generation.
-        let generation = self.state.load(Relaxed) & !PHASE;
+    pub(crate) unsafe fn release(&self, armed: u64) -> (Option<Waker>, bool) {
+        debug_assert_eq!(armed & PHASE, ARMED);
+        let generation = armed & !PHASE;
         let free = generation | FREE;
         // Ordering: acquire, to own the slot; nothing to publish but the state.
-        match self.state.compare_exchange(generation | ARMED, free, Acquire, Acquire) {
+        match self.state.compare_exchange(armed, free, Acquire, Acquire) {
             Ok(_) => {
                 // SAFETY: whoever moves a node out of ARMED takes the waker.
                 (Some(self.waker.with_mut(|slot| unsafe { (*slot).assume_init_read() })), true)
@@ -389,7 +415,7 @@ impl Node {
             }
         }
         // SAFETY: FIRING makes the slot the driver's, and it is full.
-        let waker = self.waker.with_mut(|slot| unsafe { (*slot).assume_init_read() });
+        let waker = self.waker.with(|slot| unsafe { (*slot).assume_init_read() });
         // Ordering: release gives the empty slot back; acquire from an owner that has let go.
         match self.state.compare_exchange(generation | FIRING, generation | FIRED, AcqRel, Acquire)
         {
@@ -437,7 +463,8 @@ fn store_then_fence(word: &AtomicU64, value: u64) {
     #[cfg(all(target_arch = "x86_64", not(any(deadbeat_loom, deadbeat_shuttle))))]
     {
         // Ordering: on x86 a locked exchange is a full barrier, and cheaper than store and `mfence`;
-        // the compiler's fence keeps the later loads behind it.
+        // the compiler's fence keeps the later loads behind it. The language's model promises less of
+        // an exchange, so what loom checks is the other branch.
         word.swap(value, SeqCst);
         std::sync::atomic::compiler_fence(SeqCst);
     }
@@ -470,11 +497,11 @@ mod tests {
         // SAFETY: nobody else has the node; it is let go after each firing.
         unsafe {
             for generation in [0, 1, 2] {
-                node.arm(10, Waker::noop().clone());
-                assert_eq!(node.state.load(Relaxed), generation << 8 | ARMED);
+                let (armed, _) = node.arm(10, Waker::noop().clone());
+                assert_eq!(armed, generation << 8 | ARMED);
                 assert!(fire(&node));
                 assert_eq!(node.look(), Look::Fired);
-                assert!(matches!(node.release(), (None, true)));
+                assert!(matches!(node.release(armed), (None, true)));
             }
         }
     }
@@ -486,13 +513,13 @@ mod tests {
             node.state.store(generation << 8 | FREE, Relaxed);
             // SAFETY: nobody else has the node.
             unsafe {
-                node.arm(10, Waker::noop().clone());
+                let (armed, _) = node.arm(10, Waker::noop().clone());
                 let seen = node.see();
-                assert!(matches!(node.release(), (Some(_), true)));
-                node.arm(1_000_000, Waker::noop().clone());
+                assert!(matches!(node.release(armed), (Some(_), true)));
+                let (armed, _) = node.arm(1_000_000, Waker::noop().clone());
                 assert!(matches!(node.fire(seen), Fire::Changed));
                 assert!(node.see().live());
-                drop(node.release());
+                drop(node.release(armed));
             }
         }
     }

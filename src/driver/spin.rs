@@ -68,8 +68,11 @@ impl Spin {
         self.lead_ns.store(lead, Relaxed);
         let penalty = self.penalty.load(Relaxed);
         if late_ns > 4 * MAX_LEAD_NS {
-            self.off.store(penalty, Relaxed);
-            self.penalty.store((penalty * 2).min(MAX_PENALTY), Relaxed);
+            // Once for all the polls that one stall has made late.
+            if self.off.load(Relaxed) == 0 {
+                self.off.store(penalty, Relaxed);
+                self.penalty.store((penalty * 2).min(MAX_PENALTY), Relaxed);
+            }
         } else if penalty > MIN_PENALTY {
             self.penalty.store(penalty - 1, Relaxed);
         }
@@ -112,5 +115,12 @@ mod tests {
             (0..).take_while(|_| spin.lead_ns() == 0).count()
         };
         assert_eq!((pause(), pause(), pause()), (16, 32, 64));
+    }
+
+    #[test]
+    fn one_stall_that_makes_many_late_counts_once() {
+        let spin = Spin::new();
+        (0..100).for_each(|_| spin.polled(1, 10 * MAX_LEAD_NS));
+        assert_eq!((0..).take_while(|_| spin.lead_ns() == 0).count(), 16);
     }
 }

@@ -101,7 +101,8 @@ fn bucket(lateness_ns: u64) -> usize {
 pub struct Stats {
     /// How often a timer was armed: a first poll that had to wait, or a deadline moved past a firing.
     pub armed: u64,
-    /// How many of those have fired.
+    /// How many of those have fired. Those that a [`shutdown`](crate::Timekeeper::shutdown) has ended
+    /// are among them, and in [`lateness`](Self::lateness), not late if their deadline was to come.
     pub fired: u64,
     /// How many were cancelled: dropped, or let go in another way, before they fired.
     pub cancelled: u64,

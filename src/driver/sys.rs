@@ -1,5 +1,5 @@
-//! The system calls of the driver thread. Linux only, but for the signal mask.
-#![expect(unsafe_code, reason = "system calls")]
+//! The system calls of the driver thread: Linux and Android, but for the signal mask, which is Unix.
+#![cfg_attr(unix, expect(unsafe_code, reason = "system calls"))]
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use linux::*;
@@ -10,6 +10,8 @@ mod linux {
     use std::sync::atomic::AtomicU32;
 
     const NANOS: u64 = 1_000_000_000;
+    /// Every bit: `libc` has FUTEX_BITSET_MATCH_ANY for Linux, and not for Android.
+    const MATCH_ANY: u32 = u32::MAX;
 
     /// Sleeps while `word` is `expected`, until `futex_wake` or the absolute CLOCK_MONOTONIC time.
     /// May return for no reason.
@@ -29,7 +31,7 @@ mod linux {
                 expected,
                 at,
                 ptr::null::<u32>(),
-                libc::FUTEX_BITSET_MATCH_ANY,
+                MATCH_ANY,
             );
         }
     }
@@ -92,4 +94,17 @@ pub(super) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
 #[cfg(not(unix))]
 pub(super) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     spawn()
+}
+
+/// Asks for the cache line at `at`, which need not be anything's.
+#[inline]
+pub(super) fn prefetch<T: ?Sized>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; it faults at no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

@@ -62,8 +62,18 @@ impl Core {
         if fired.is_empty() {
             return;
         }
-        let now = self.clock.now_unordered().as_nanos();
-        for Fired { deadline, waker } in fired.drain(..) {
+        /// So many wakers share a reading of the clock, which costs a third of a timer.
+        const READ_EVERY: usize = 8;
+        let mut now = 0;
+        let mut all = fired.drain(..);
+        while let Some(Fired { deadline, waker }) = all.next() {
+            if all.len().is_multiple_of(READ_EVERY) || now == 0 {
+                now = self.clock.now_unordered().as_nanos();
+            }
+            // Most often a task that nobody has touched since it went to sleep.
+            if let Some(soon) = all.as_slice().get(2) {
+                sys::prefetch(soon.waker.data());
+            }
             self.counters.fired(now.saturating_sub(deadline));
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 self.counters.waker_panic();

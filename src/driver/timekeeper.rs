@@ -36,7 +36,9 @@ use crate::time::Sleep;
 /// # End
 ///
 /// When the last handle is dropped, the thread goes on until the timers that are still pending have
-/// ended, and then ends itself. A timer that is armed later starts it again. To end it at once, see
+/// ended, and then ends itself. A timer that is armed later starts it again. Cancelling wakes nobody,
+/// so if the last pending timer is cancelled, the thread finds out when it next wakes: when that timer
+/// would have been due, at the latest. Until then it sleeps. To end it at once, see
 /// [`shutdown`](Self::shutdown).
 ///
 /// # Fork
@@ -216,6 +218,15 @@ impl Timekeeper {
     }
 
     /// Whether [`shutdown`](Self::shutdown) has been called, on any handle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let timekeeper = deadbeat::Timekeeper::builder().build();
+    /// assert!(!timekeeper.is_shut_down());
+    /// timekeeper.shutdown();
+    /// assert!(timekeeper.is_shut_down());
+    /// ```
     pub fn is_shut_down(&self) -> bool {
         // Ordering: pairs with `shutdown`.
         self.core.stop_requested.load(Acquire)
@@ -231,7 +242,13 @@ impl Clone for Timekeeper {
 impl Drop for Timekeeper {
     fn drop(&mut self) {
         // Ordering: release what was done through this handle; the driver acquires.
-        if self.core.handles.fetch_sub(1, AcqRel) == 1 && !self.core.options.immortal {
+        if self.core.handles.fetch_sub(1, AcqRel) > 1 || self.core.options.immortal {
+            return;
+        }
+        if self.core.options.manual {
+            // Nobody is left who could move time: what is pending would be so for ever.
+            self.shutdown();
+        } else {
             // The driver looks whether it is still needed.
             self.core.summon();
         }

@@ -1,8 +1,9 @@
 //! The owner's half of a timer: arms lazily, looks, moves, and lets go when dropped.
 
+use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Poll, RawWakerVTable, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::core::{Core, Stopped};
 use super::handle::Handle;
@@ -16,53 +17,39 @@ use crate::sync::atomic::{Ordering::SeqCst, fence};
 pub(crate) struct Timer {
     core: Handle,
     armed: Option<Armed>,
-    /// Whose waker the node has; meaningful while armed.
-    waker: WakerId,
     /// The deadline was moved since the node was armed, so a firing may be of the old one.
     moved: bool,
     /// The deadline was in the future when it was set, so it is armed without another look.
     ahead: bool,
+    /// The deadline was moved to an earlier time, which the next poll compares with the clock.
+    sooner: bool,
     /// It has completed.
     done: bool,
 }
 
+/// A node that has been armed.
 #[derive(Clone, Copy, Debug)]
-struct Armed {
-    node: NonNull<Node>,
+pub(super) struct Armed {
+    pub(super) node: NonNull<Node>,
     /// Where the node goes back to. It lives as long as `core`.
     shard: NonNull<Shard>,
+    /// The state in which it was armed.
+    state: u64,
 }
 
-// SAFETY: nodes and shards are `Sync`, live as long as `core`, and the pointers are used by `&mut
-// self` alone.
-unsafe impl Send for Timer {}
-// SAFETY: as above; `&self` reads plain fields.
-unsafe impl Sync for Timer {}
-
-/// What `Waker::will_wake` compares, kept beside the node so that comparing touches nothing shared.
-///
-/// Always that of the clone which the node has: a waker may be a borrow of something on the stack,
-/// and the next one at the same address another task's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct WakerId(*const (), *const RawWakerVTable);
-
-impl WakerId {
-    const NONE: Self = Self(std::ptr::null(), std::ptr::null());
-
-    #[inline]
-    fn of(waker: &Waker) -> Self {
-        Self(waker.data(), waker.vtable())
-    }
-}
+// SAFETY: nodes and shards are `Sync`; who uses one says that they still exist.
+unsafe impl Send for Armed {}
+// SAFETY: as above.
+unsafe impl Sync for Armed {}
 
 impl Timer {
     #[inline]
     pub(crate) fn new(core: Handle) -> Self {
-        Self { core, armed: None, waker: WakerId::NONE, moved: false, ahead: false, done: false }
+        Self { core, armed: None, moved: false, ahead: false, sooner: false, done: false }
     }
 
     /// Says that the deadline of the first poll is in the future, as far as the creator knows: it is
-    /// armed without another look at the clock.
+    /// armed without another look at the clock, unless that is moved by hand.
     #[inline]
     pub(crate) fn assume_ahead(&mut self) {
         self.ahead = true;
@@ -83,7 +70,7 @@ impl Timer {
     }
 
     /// Whether a firing is of the deadline itself, as far as the driver and the clock know.
-    pub(super) fn may_fire(&self, deadline: u64) -> bool {
+    fn may_fire(&self, deadline: u64) -> bool {
         let exact = !self.moved && self.core.spin.is_none() && !self.core.is_stopped();
         exact || self.core.clock.has_come(deadline)
     }
@@ -105,36 +92,36 @@ impl Timer {
         };
         // SAFETY: nodes live as long as the core.
         let node = unsafe { armed.node.as_ref() };
-        let id = WakerId::of(cx.waker());
-        let look = if id == self.waker {
-            node.look()
-        } else {
-            // User code, before anything changes.
-            let waker = cx.waker().clone();
-            self.waker = WakerId::of(&waker);
-            // SAFETY: the node is this timer's, and armed.
-            unsafe { node.replace_waker(waker) }
+        // SAFETY: the node is this timer's, and armed. The clone is user code, before anything changes.
+        let look = unsafe {
+            if node.has_waker(cx.waker()) {
+                node.look()
+            } else {
+                node.replace_waker(cx.waker().clone())
+            }
         };
         match look {
             // In a forked child nobody fires it: as after a shutdown.
-            Look::Pending if !self.core.is_forked() => Poll::Pending,
+            Look::Pending if !self.core.is_forked() => {
+                if mem::take(&mut self.sooner) && self.core.clock.has_come(deadline) {
+                    self.release();
+                    self.done = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending
+            }
             Look::Pending | Look::Fired => self.poll_fired(cx, deadline),
         }
     }
 
     #[inline]
     fn poll_unarmed(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
-        if self.done || (!self.ahead && self.core.clock.has_come(deadline)) {
-            self.done = true;
-            return Poll::Ready(Ok(()));
-        }
-        self.ahead = false;
+        // One branch for what nearly all timers are: new, on the system's time, without spin.
         let mut due = deadline;
-        if let Some(spin) = &self.core.spin {
-            due = deadline.saturating_sub(spin.lead_ns());
-            if due <= self.core.clock.now().as_nanos() {
-                self.spin_until(deadline);
-                return Poll::Ready(Ok(()));
+        if !mem::take(&mut self.ahead) || self.core.looks_twice {
+            match self.look_before_arming(deadline) {
+                Some(at) => due = at,
+                None => return Poll::Ready(Ok(())),
             }
         }
         match self.arm(cx.waker(), due) {
@@ -146,6 +133,21 @@ impl Timer {
             }
             Err(stopped) => Poll::Ready(Err(stopped)),
         }
+    }
+
+    /// When to arm for; `None` if it is over.
+    fn look_before_arming(&mut self, deadline: u64) -> Option<u64> {
+        self.done = self.done || self.core.clock.has_come(deadline);
+        if self.done {
+            return None;
+        }
+        let Some(spin) = &self.core.spin else { return Some(deadline) };
+        let due = deadline.saturating_sub(spin.lead_ns());
+        if due <= self.core.clock.now().as_nanos() {
+            self.spin_until(deadline);
+            return None;
+        }
+        Some(due)
     }
 
     fn poll_fired(&mut self, cx: &Context<'_>, deadline: u64) -> Poll<Result<(), Stopped>> {
@@ -188,16 +190,12 @@ impl Timer {
             return Err(Stopped::Forked);
         }
         let deadline = deadline.min(NEVER - 1);
-        // User code, before anything is taken.
-        let waker = waker.clone();
-        self.waker = WakerId::of(&waker);
         self.moved = false;
         let core = &self.core;
-        self.armed = Some(core.with_shard(|shard| {
-            // SAFETY: `with_shard` makes us the owner.
-            let node = unsafe { arm(core, shard, deadline, waker) };
-            Armed { node: NonNull::from(node), shard: NonNull::from(shard) }
-        }));
+        // User code, before anything is taken.
+        let waker = waker.clone();
+        // SAFETY: `with_shard` makes us the owner.
+        self.armed = Some(core.with_shard(|shard| unsafe { arm(core, shard, deadline, waker) }));
         let woken = core.ensure_wake(deadline);
         if woken.is_err() {
             self.release();
@@ -221,6 +219,7 @@ impl Timer {
             return;
         }
         if let Moved::Earlier { push: tell } = node.set_deadline(deadline) {
+            self.sooner = true;
             if tell {
                 self.core.with_shard(|shard| push(&self.core, shard, node));
             }
@@ -233,9 +232,9 @@ impl Timer {
     /// Returns whether it was cancelled.
     #[inline]
     pub(crate) fn release(&mut self) -> bool {
-        let Some(Armed { node, shard }) = self.armed.take() else { return false };
+        let Some(armed) = self.armed.take() else { return false };
         // SAFETY: nodes and shards live as long as the core; the node is this timer's until here.
-        let waker = unsafe { release(node.as_ref(), shard.as_ref(), local::owns(shard.as_ptr())) };
+        let waker = unsafe { release(armed, local::owns(armed.shard.as_ptr())) };
         // The waker is dropped on return: user code, last of all.
         waker.is_some()
     }
@@ -247,19 +246,15 @@ impl Timer {
 ///
 /// The caller is the owner of the shard, which is one of `core`'s.
 #[inline]
-pub(super) unsafe fn arm<'a>(
-    core: &'a Arc<Core>,
-    shard: &'a Shard,
-    deadline: u64,
-    waker: Waker,
-) -> &'a Node {
+pub(super) unsafe fn arm(core: &Arc<Core>, shard: &Shard, deadline: u64, waker: Waker) -> Armed {
     // SAFETY: the caller's; a shard knows one pool.
     let node = unsafe { shard.acquire(&core.pool) };
     // SAFETY: just acquired.
-    if unsafe { node.arm(deadline, waker) } {
+    let (state, tell) = unsafe { node.arm(deadline, waker) };
+    if tell {
         push(core, shard, node);
     }
-    node
+    Armed { node: NonNull::from(node), shard: NonNull::from(shard), state }
 }
 
 /// Cancels a node or takes note of its firing, and gives it back to its shard. Returns its waker if it
@@ -267,13 +262,14 @@ pub(super) unsafe fn arm<'a>(
 ///
 /// # Safety
 ///
-/// The caller owns the node, which is of `shard`, and does not use it afterwards; with `here`, it
-/// owns the shard, too.
+/// The caller owns the node, and does not use it afterwards; with `here`, it owns the shard, too. The
+/// core still exists.
 #[inline]
-pub(super) unsafe fn release(node: &Node, shard: &Shard, here: bool) -> Option<Waker> {
-    // SAFETY: the caller's.
+pub(super) unsafe fn release(Armed { node, shard, state }: Armed, here: bool) -> Option<Waker> {
+    // SAFETY: the caller's; nodes and shards live as long as the core.
     unsafe {
-        let (waker, ours) = node.release();
+        let (node, shard) = (node.as_ref(), shard.as_ref());
+        let (waker, ours) = node.release(state);
         match (ours, here) {
             (true, true) => shard.give_back_here(node),
             (true, false) => shard.give_back(node),

@@ -7,6 +7,7 @@ use std::task::{Wake, Waker};
 use super::*;
 use crate::Manual;
 use crate::block_on;
+use crate::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -55,7 +56,7 @@ fn timer_and_sleep_are_what_hyper_keeps_them_as() {
     kept::<Arc<dyn Timer + Send + Sync>>();
     let (_manual, timer) = manual();
     let _: Arc<dyn Timer + Send + Sync> = Arc::new(timer);
-    assert_eq!(size_of::<HyperSleep>(), 56);
+    assert_eq!(size_of::<HyperSleep>(), 48);
 }
 
 #[test]

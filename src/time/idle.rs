@@ -22,8 +22,8 @@ use super::{Instant, Sleep, sleep};
 /// # Complexity
 ///
 /// A touch is one read of the clock and a few stores, of which one is to shared memory, if it is
-/// armed: no lock, no read-modify-write, nobody woken. The timer catches up by itself when its old deadline comes: once a timeout, not
-/// once a touch.
+/// armed: no lock, no read-modify-write, nobody woken. The timer catches up by itself when its old
+/// deadline comes: once a timeout, not once a touch.
 ///
 /// # After completion
 ///
@@ -36,7 +36,8 @@ use super::{Instant, Sleep, sleep};
 /// # Panics
 ///
 /// When polled before the deadline after its Timekeeper was
-/// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not.
+/// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not. When armed, as a
+/// [`Sleep`], if the driver thread can't be started.
 ///
 /// # Examples
 ///
@@ -138,6 +139,20 @@ impl IdleTimer {
     /// have it due at once.
     ///
     /// A task that waits for it is woken at the new time without another poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::time::{Duration, IdleTimer, Instant};
+    ///
+    /// # deadbeat::Manual::new().block_on(async {
+    /// let start = Instant::now();
+    /// let mut idle = IdleTimer::new(Duration::from_secs(30));
+    /// idle.set_timeout(Duration::from_secs(5)); // the peer has logged out
+    /// idle.await;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(5));
+    /// # });
+    /// ```
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
         self.sleep.move_to(self.touched + timeout);
@@ -153,6 +168,23 @@ impl IdleTimer {
     /// # Errors
     ///
     /// The Timekeeper was shut down before the deadline.
+    ///
+    /// # Panics
+    ///
+    /// If the driver thread can't be started; see [`Sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use deadbeat::{Manual, time::{Duration, IdleTimer}};
+    ///
+    /// let manual = Manual::new();
+    /// let _entered = manual.enter();
+    /// let mut idle = IdleTimer::new(Duration::from_secs(30));
+    /// manual.timekeeper().shutdown();
+    /// assert!(deadbeat::block_on(poll_fn(|cx| idle.try_poll(cx))).is_err());
+    /// ```
     #[inline]
     pub fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TimekeeperStopped>> {
         self.sleep.try_poll(cx)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::TimekeeperStopped;
 use super::{Instant, Sleep};
+use crate::clock::saturating_ns;
 use crate::driver::{self, Timekeeper};
 
 /// Ticks every `period`, the first time at once.
@@ -189,7 +190,7 @@ impl MissedTickBehavior {
                 // Not more than there are nanoseconds, since `now` is one; so this can't overflow
                 // before it is beyond the end of time, and then it saturates.
                 let periods = u64::try_from(missed).unwrap_or(u64::MAX).saturating_add(1);
-                due + Duration::from_nanos(nanos(period).saturating_mul(periods))
+                due + Duration::from_nanos(saturating_ns(period).saturating_mul(periods))
             }
         }
     }
@@ -198,10 +199,6 @@ impl MissedTickBehavior {
 /// How late a tick may be taken without being missed: what waking up may take.
 fn tolerance(period: Duration) -> Duration {
     (period / 8).min(Duration::from_millis(1))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Ticks without end. Made by [`interval`] and [`interval_at`].
@@ -220,7 +217,8 @@ fn nanos(duration: Duration) -> u64 {
 /// # Panics
 ///
 /// Taking a tick panics if it isn't due and the Timekeeper was
-/// [shut down](Timekeeper::shutdown); [`try_poll_tick`](Self::try_poll_tick) does not.
+/// [shut down](Timekeeper::shutdown); [`try_poll_tick`](Self::try_poll_tick) does not. Waiting for one
+/// panics, as a [`Sleep`], if the driver thread can't be started.
 #[derive(Debug)]
 pub struct Interval {
     /// Due at the next tick. Armed while a poll for it is pending.
@@ -257,6 +255,25 @@ impl Interval {
     /// # Errors
     ///
     /// The Timekeeper was shut down before the tick was due.
+    ///
+    /// # Panics
+    ///
+    /// If the driver thread can't be started; see [`Sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use deadbeat::{Manual, time::Duration};
+    ///
+    /// let manual = Manual::new();
+    /// let mut ticks = manual.timekeeper().interval(Duration::from_secs(1));
+    /// manual.timekeeper().shutdown();
+    /// deadbeat::block_on(async {
+    ///     assert!(poll_fn(|cx| ticks.try_poll_tick(cx)).await.is_ok(), "the first is due at once");
+    ///     assert!(poll_fn(|cx| ticks.try_poll_tick(cx)).await.is_err());
+    /// });
+    /// ```
     pub fn try_poll_tick(
         &mut self,
         cx: &mut Context<'_>,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Instant;
 use super::error::TimekeeperStopped;
+use crate::clock::saturating_ns;
 use crate::driver::{self, Handle, Timekeeper, Timer};
 use crate::wheel::coalesce;
 
@@ -19,6 +20,9 @@ use crate::wheel::coalesce;
 ///
 /// Never completes early; how late depends on how fast the kernel wakes the driver and the executor
 /// wakes the task. Nothing is rounded to milliseconds. See [`Sleep`].
+///
+/// On the system clock the first poll does not look at it again: if it comes after the deadline, it is
+/// pending, and the driver wakes the task at once. [`sleep_until`] does look.
 ///
 /// # Cancel safety
 ///
@@ -67,13 +71,16 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// The future of [`sleep`] and [`sleep_until`].
 ///
 /// It binds the Timekeeper that is current when it is created, and arms nothing before its first
-/// poll. It is `Unpin`, `Send` and `Sync`, allocates nothing, and is 64 bytes.
+/// poll. It is `Unpin`, `Send` and `Sync`, allocates nothing, and is 56 bytes.
 ///
 /// # Timing
 ///
 /// Never ready before the deadline as the Timekeeper's clock tells it, nor before CLOCK_MONOTONIC
 /// reaches it. After the deadline: the time that the kernel takes to wake the driver thread, and the
 /// executor to wake the task; with [`slack`](Self::with_slack), up to that much more.
+///
+/// Once it is pending, it is ready when the driver has found it due, and not by a look at the clock in
+/// a poll: one that comes after the deadline and ahead of the driver finds it pending still.
 ///
 /// # After completion
 ///
@@ -90,6 +97,10 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// When polled before the deadline after its Timekeeper was
 /// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not.
+///
+/// When armed, if the driver thread isn't running and can't be started, because the system refuses
+/// a thread: the first timer of a Timekeeper, as a rule. [`try_poll`](Self::try_poll) panics then,
+/// too. The next arming tries again.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Sleep {
@@ -169,18 +180,40 @@ impl Sleep {
     /// # });
     /// ```
     pub fn with_slack(mut self, slack: Duration) -> Self {
-        self.slack_ns = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+        self.slack_ns = saturating_ns(slack);
         self
     }
 
     /// Moves the deadline, before or after completion, armed or not.
     ///
     /// A task that waits for it is woken at the new deadline without another poll, unless it was
-    /// already woken for the old one: then that poll counts.
+    /// already woken for the old one: then that poll counts. If the new deadline has passed, the
+    /// driver wakes the task at once, unless a poll comes first and is ready.
     ///
     /// # Complexity
     ///
     /// *O*(1); to a later time, one store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::pin::{Pin, pin};
+    /// use deadbeat::time::{Duration, Instant, sleep};
+    ///
+    /// # deadbeat::Manual::new().block_on(async {
+    /// let start = Instant::now();
+    /// let mut nap = pin!(sleep(Duration::from_secs(10)));
+    /// nap.as_mut().reset(start + Duration::from_secs(2));
+    /// nap.as_mut().await;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    ///
+    /// // It is `Unpin`: no need to pin it for good.
+    /// let mut again = sleep(Duration::ZERO);
+    /// Pin::new(&mut again).reset(start + Duration::from_secs(3));
+    /// again.await;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(3));
+    /// # });
+    /// ```
     pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
         self.get_mut().move_to(deadline);
     }
@@ -202,6 +235,23 @@ impl Sleep {
     /// # Errors
     ///
     /// The Timekeeper was shut down before the deadline.
+    ///
+    /// # Panics
+    ///
+    /// If the driver thread can't be started; see [`Sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use deadbeat::{Manual, time::Duration};
+    ///
+    /// let manual = Manual::new();
+    /// let mut nap = manual.timekeeper().sleep(Duration::from_secs(1));
+    /// manual.timekeeper().shutdown();
+    /// let stopped = deadbeat::block_on(poll_fn(|cx| nap.try_poll(cx))).unwrap_err();
+    /// assert!(!stopped.is_forked());
+    /// ```
     #[inline]
     pub fn try_poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TimekeeperStopped>> {
         let due = self.due();
@@ -241,6 +291,6 @@ impl Timekeeper {
 }
 
 const _: () = {
-    assert!(size_of::<Sleep>() <= 64);
+    assert!(size_of::<Sleep>() <= 56);
     super::plain::<Sleep>();
 };

@@ -106,7 +106,7 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// As [`Sleep`] does, when the Timekeeper was shut down.
+    /// As [`Sleep`] does: when the Timekeeper was shut down, or the driver thread can't be started.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct Timeout<S> {
@@ -150,7 +150,7 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// As [`Interval`] does, when the Timekeeper was shut down.
+    /// As [`Interval`] does: when the Timekeeper was shut down, or the driver thread can't be started.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct TimeoutRepeating<S> {
@@ -184,9 +184,14 @@ impl<S: Stream> Stream for TimeoutRepeating<S> {
 pin_project! {
     /// The stream of [`StreamExt::throttle`]. `Unpin` if `S` is.
     ///
+    /// # After completion
+    ///
+    /// It is not fused: polled again after `None`, it polls the stream again, without a pause, and
+    /// the stream must allow that. If the stream goes on, so does this.
+    ///
     /// # Panics
     ///
-    /// As [`Sleep`] does, when the Timekeeper was shut down.
+    /// As [`Sleep`] does: when the Timekeeper was shut down, or the driver thread can't be started.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct Throttle<S> {

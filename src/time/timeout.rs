@@ -100,7 +100,7 @@ impl Timekeeper {
 pin_project! {
     /// The future of [`timeout`] and [`timeout_at`].
     ///
-    /// It is `Unpin` if `F` is, and 64 bytes larger.
+    /// It is `Unpin` if `F` is, and 56 bytes larger.
     ///
     /// # After completion
     ///
@@ -110,7 +110,8 @@ pin_project! {
     /// # Panics
     ///
     /// When polled, with the future pending, before the deadline after the Timekeeper was
-    /// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not.
+    /// [shut down](crate::Timekeeper::shutdown); [`try_poll`](Self::try_poll) does not. When armed,
+    /// as a [`Sleep`], if the driver thread can't be started.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Timeout<F> {
@@ -158,6 +159,23 @@ impl<F: Future> Timeout<F> {
     /// # Errors
     ///
     /// The future is pending, and the Timekeeper was shut down before the deadline.
+    ///
+    /// # Panics
+    ///
+    /// If the driver thread can't be started; see [`Sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{future::{pending, poll_fn}, pin::pin};
+    /// use deadbeat::{Manual, time::Duration};
+    ///
+    /// let manual = Manual::new();
+    /// let mut late = pin!(manual.timekeeper().timeout(Duration::from_secs(1), pending::<()>()));
+    /// manual.timekeeper().shutdown();
+    /// let polled = deadbeat::block_on(poll_fn(|cx| late.as_mut().try_poll(cx)));
+    /// assert!(polled.is_err(), "neither ready nor elapsed");
+    /// ```
     #[inline]
     pub fn try_poll(
         self: Pin<&mut Self>,
@@ -185,7 +203,7 @@ impl<F: Future> Future for Timeout<F> {
 }
 
 const _: () = {
-    assert!(size_of::<Timeout<std::future::Ready<()>>>() <= 72);
+    assert!(size_of::<Timeout<std::future::Ready<()>>>() <= 64);
     super::plain::<Timeout<std::future::Ready<()>>>();
 };
 

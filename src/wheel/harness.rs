@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use super::{
     Key, Wheel,
-    raw::{Backlog, Entries, MAX_CASCADES, Raw},
+    backlog::{Backlogs, MOST, Place, Policy},
+    list::Entries,
+    raw::{MAX_CASCADES, Raw},
     slab::Slab,
 };
 
@@ -30,10 +32,14 @@ pub enum Op {
     Next(u16),
     /// Moves time to the next expiration, and does all work, one by one.
     Finish,
-    /// Pops so many expired timers; on a bare wheel, moves what is due to the backlog.
+    /// Pops so many expired timers; on a bare wheel, moves what is due to a backlog.
     Pop(u16),
     /// Cancels everything.
     Clear,
+    /// Makes room for so many more.
+    Reserve(u16),
+    /// Gives back memory.
+    Shrink,
 }
 
 /// A distance in time that is likely to be just off a boundary: 2^`bit` ns, and a bit more or less.
@@ -67,8 +73,12 @@ impl Op {
             24..28 => Self::Next(u16::from(budget % 16)),
             28 => Self::Finish,
             29..31 => Self::Pop(u16::from(budget % 16)),
-            _ if budget == 0 => Self::Clear,
-            _ => Self::Pop(u16::from(budget)),
+            _ => match budget {
+                0 => Self::Clear,
+                1..8 => Self::Reserve(pick % 1024),
+                8..64 => Self::Shrink,
+                _ => Self::Pop(u16::from(budget)),
+            },
         }
     }
 }
@@ -82,7 +92,8 @@ pub fn fuzz(bytes: &[u8]) {
     let Some((start, ops)) = bytes.split_first_chunk() else { return };
     let ops: Vec<Op> = ops.as_chunks().0.iter().copied().map(Op::decode).collect();
     run(u64::from_le_bytes(*start), &ops);
-    run_split(u64::from_le_bytes(*start), &ops);
+    run_split(u64::from_le_bytes(*start), false, &ops);
+    run_split(u64::from_le_bytes(*start), true, &ops);
 }
 
 /// Runs `ops` on a [`Wheel`].
@@ -185,11 +196,22 @@ impl Model {
                 self.armed.clear();
                 self.ready.clear();
             }
+            Op::Reserve(additional) => {
+                self.wheel.reserve(additional.into());
+                assert!(self.wheel.capacity() >= self.wheel.len() + usize::from(additional));
+            }
+            Op::Shrink => {
+                let before = self.wheel.capacity();
+                self.wheel.shrink_to_fit();
+                assert!((self.wheel.len()..=before).contains(&self.wheel.capacity()));
+                assert!(self.stale.iter().all(|&key| !self.wheel.contains(key)));
+            }
         }
     }
 
     fn insert(&mut self, deadline: u64) {
         let key = self.wheel.insert(deadline, self.armed_so_far);
+        assert!(!self.stale.contains(&key), "a stale key names another timer");
         self.armed.insert((deadline, self.armed_so_far), key);
         self.armed_so_far += 1;
     }
@@ -255,6 +277,10 @@ impl Model {
         let earliest = self.armed.keys().chain(self.ready.iter().map(|(at, _)| at)).min();
         let next = self.wheel.next_expiration();
         assert_eq!(next.is_some(), earliest.is_some());
+        let first = self.ready.first().map(|&(at, key)| (at, key));
+        let first = first.or_else(|| self.armed.first_key_value().map(|(&at, &key)| (at, key)));
+        let peeked = self.wheel.peek().map(|(key, deadline, &order)| ((deadline, order), key));
+        assert_eq!(peeked, first);
         assert!(
             self.ready.is_empty() || next.is_some_and(|at| at <= self.now),
             "{next:?} with timers ready"
@@ -269,13 +295,13 @@ impl Model {
     }
 }
 
-/// Runs `ops` on a bare wheel with a backlog.
+/// Runs `ops` on a bare wheel with backlogs.
 ///
 /// # Panics
 ///
 /// If the wheel and its oracle disagree.
-pub fn run_split(start_ns: u64, ops: &[Op]) {
-    let mut model = Split::new(start_ns);
+pub fn run_split(start_ns: u64, in_order: bool, ops: &[Op]) {
+    let mut model = Split::new(start_ns, in_order);
     for &op in ops {
         model.apply(op);
         model.check();
@@ -287,7 +313,8 @@ pub fn run_split(start_ns: u64, ops: &[Op]) {
 
 struct Split {
     raw: Raw,
-    backlog: Backlog,
+    backlogs: Backlogs,
+    in_order: bool,
     /// The value of an entry is how often it has been taken.
     slab: Slab<usize>,
     now: u64,
@@ -297,10 +324,12 @@ struct Split {
 }
 
 impl Split {
-    fn new(start: u64) -> Self {
+    fn new(start: u64, in_order: bool) -> Self {
+        let policy = if in_order { Policy::EARLIEST } else { Policy::FEW };
         Self {
             raw: Raw::new(start),
-            backlog: Backlog::new(),
+            backlogs: Backlogs::new(policy),
+            in_order,
             slab: Slab::with_capacity(0),
             now: start,
             armed_so_far: 0,
@@ -335,21 +364,22 @@ impl Split {
                 self.work(budget.into());
             }
             Op::Next(budget) => {
-                self.now = self.now.max(self.raw.next_expiration().unwrap_or(0));
+                self.now = self.now.max(self.next().unwrap_or(0));
                 self.work(budget.into());
             }
             Op::Finish => {
-                self.now = self.now.max(self.raw.next_expiration().unwrap_or(0));
+                self.now = self.now.max(self.next().unwrap_or(0));
                 self.work(usize::MAX);
-                assert!(self.raw.next_expiration().is_none_or(|at| at > self.now), "spins");
+                assert!(self.next().is_none_or(|at| at > self.now), "spins");
             }
             Op::Pop(_) => {
-                if self.backlog.is_empty() {
-                    self.raw.split_due(&mut self.backlog, self.now);
-                    assert!(!self.raw.is_due(self.now));
-                }
+                let before = self.backlogs.len();
+                self.backlogs.split_due(&mut self.raw, self.now);
+                assert!(
+                    !self.in_order || before == usize::from(MOST) || !self.raw.is_due(self.now)
+                );
             }
-            Op::Stale(..) | Op::Clear => {}
+            Op::Stale(..) | Op::Clear | Op::Reserve(_) | Op::Shrink => {}
         }
     }
 
@@ -366,11 +396,11 @@ impl Split {
     }
 
     fn unlink(&mut self, i: u32) {
-        if self.backlog.holds(&self.slab, i) {
-            self.backlog.remove(&mut self.slab, i);
-        } else {
-            self.raw.remove(&mut self.slab, i);
+        match self.backlogs.place(&self.slab, i) {
+            Some(place) => self.backlogs.remove(&mut self.slab, place, i),
+            None => self.raw.remove(&mut self.slab, i),
         }
+        self.backlogs.discard_empty();
     }
 
     fn pick(&self, pick: u16) -> Option<((u64, u64), u32)> {
@@ -378,27 +408,44 @@ impl Split {
         nth(&live, pick).copied()
     }
 
-    /// Serves backlog and wheel by turns.
+    /// Serves wheel, backlogs and what of them is later by turns.
     fn work(&mut self, budget: usize) {
+        let mut idle = 0;
         for turn in 0..budget {
-            let overdue = if turn % 2 == 0 { self.backlog.take(&mut self.slab) } else { None };
-            let Some(i) = overdue.or_else(|| self.raw.take(&mut self.slab, self.now)) else {
-                if self.backlog.is_empty() {
+            self.backlogs.discard_empty();
+            let backlogs = self.backlogs.len();
+            let n = turn % (backlogs + 2);
+            let taken = if n < backlogs {
+                self.backlogs.take(&mut self.slab, n)
+            } else if n == backlogs {
+                self.backlogs.take_later_unsorted(&mut self.slab, self.now)
+            } else {
+                self.raw.take(&mut self.slab, self.now)
+            };
+            let Some(i) = taken else {
+                idle += 1;
+                if self.backlogs.is_empty() && idle > 2 {
                     let due = self.armed.first_key_value().filter(|(at, _)| at.0 <= self.now);
                     assert_eq!(due, None, "late");
                     break;
                 }
                 continue;
             };
+            idle = 0;
             let taken = self.slab.value_mut(i).unwrap();
             *taken += 1;
-            assert!(*taken <= MAX_CASCADES + 1, "entry {i} is taken over and over");
+            // Through the wheel and its backlogs once, and through what is later once.
+            assert!(*taken <= 2 * MAX_CASCADES + 1, "entry {i} is taken over and over");
             let when = self.slab.when(i);
             if when <= self.now {
                 let same = self.armed.range((when, 0)..=(when, u64::MAX));
                 let (&at, _) = same.into_iter().find(|&(_, &armed)| armed == i).unwrap();
                 self.armed.remove(&at);
                 self.slab.remove(i);
+            } else if n < backlogs {
+                self.backlogs.put_back(&mut self.slab, n, &mut self.raw, i, when);
+            } else if n == backlogs {
+                self.backlogs.put_back_later(&mut self.slab, i, when);
             } else {
                 self.raw.insert(&mut self.slab, i, when);
             }
@@ -407,15 +454,22 @@ impl Split {
 
     fn check(&self) {
         self.raw.invariants(&self.slab);
-        self.backlog.invariants(&self.slab);
-        assert_eq!(self.raw.len() + self.backlog.len(), self.armed.len());
+        self.backlogs.invariants(&self.slab);
+        assert_eq!(self.raw.len() + self.backlogs.entries(), self.armed.len());
         assert_eq!(self.slab.invariants(), self.armed.len());
-        let inside = self.armed.iter().find(|&(_, &i)| !self.backlog.holds(&self.slab, i));
-        let next = self.raw.next_expiration();
+        let inside = self.armed.iter().find(|&(_, &i)| {
+            !matches!(self.backlogs.place(&self.slab, i), Some(Place::Backlog(_)))
+        });
+        let next = self.next();
         assert_eq!(next.is_some(), inside.is_some());
         if let Some((&(when, _), _)) = inside {
             assert!(next.is_some_and(|at| at <= when), "{next:?} for {when}");
         }
+    }
+
+    /// When the wheel or what is later wants to be looked at.
+    fn next(&self) -> Option<u64> {
+        self.raw.next_expiration().into_iter().chain(self.backlogs.next_later()).min()
     }
 }
 

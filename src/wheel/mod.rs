@@ -41,14 +41,18 @@
 //!
 //! # What it does not do
 //!
-//! It does not shrink: memory is proportional to the most timers that were ever live at once. It
-//! does not round: see [`coalesce`] for timers that may be late. It is not shared: wrap it, or keep
-//! one per thread.
+//! It does not shrink by itself: memory is proportional to the most timers that were ever live at
+//! once, until [`shrink_to_fit`](Wheel::shrink_to_fit) is called. It does not move timers, so that
+//! gives back what comes after the last live one. It does not round: see [`coalesce()`] for timers that
+//! may be late. It is not shared: wrap it, or keep one per thread.
 //!
 //! How it works, and why so, is in `docs/wheel.md`.
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod backlog;
+mod coalesce;
+pub(crate) mod list;
 pub(crate) mod raw;
 mod slab;
 
@@ -59,10 +63,11 @@ mod tests;
 
 use std::fmt;
 
-use raw::{Entries, FIRST_FOREIGN_SLOT, List, Raw};
+use list::{Entries, List};
+use raw::{FIRST_FOREIGN_SLOT, Raw};
 use slab::Slab;
 
-pub use raw::coalesce;
+pub use coalesce::coalesce;
 pub use slab::Key;
 
 /// Timers, each with a deadline and a value.
@@ -83,6 +88,9 @@ pub struct Wheel<T> {
     now: u64,
     /// What one `advance` sorts. Empty between calls, kept for its memory.
     batch: Vec<Due>,
+    /// How many changes there were since the invariants were last checked.
+    #[cfg(debug_assertions)]
+    unchecked: usize,
 }
 
 impl<T> Wheel<T> {
@@ -119,6 +127,8 @@ impl<T> Wheel<T> {
             ready: List::EMPTY,
             now: start_ns,
             batch: Vec::new(),
+            #[cfg(debug_assertions)]
+            unchecked: 0,
         }
     }
 
@@ -138,6 +148,81 @@ impl<T> Wheel<T> {
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.slab.capacity()
+    }
+
+    /// Makes room for `additional` more timers, if there isn't, so that arming them doesn't allocate.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(capacity) if it has to allocate; else *O*(1).
+    ///
+    /// # Panics
+    ///
+    /// If that would be more than 2^32 - 1 timers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut wheel = deadbeat::wheel::Wheel::new(0);
+    /// wheel.insert(250, 'a');
+    /// wheel.reserve(100);
+    /// assert!(wheel.capacity() >= 101);
+    /// ```
+    #[track_caller]
+    pub fn reserve(&mut self, additional: usize) {
+        let wanted = self.len().saturating_add(additional);
+        assert!(wanted <= MAX, "room for {wanted} timers; at most 2^32 - 1 fit");
+        self.slab.reserve(wanted);
+    }
+
+    /// Gives back the memory of what comes after the last live timer.
+    ///
+    /// Live timers stay where they are, because their keys say where that is. So how much this gives
+    /// back is up to which of them are left: all of it if none is. Keys that are stale stay stale.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(capacity).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut wheel = deadbeat::wheel::Wheel::new(0);
+    /// let first = wheel.insert(250, 0);
+    /// let others: Vec<_> = (1..100).map(|i| wheel.insert(250, i)).collect();
+    /// for key in others {
+    ///     wheel.remove(key);
+    /// }
+    /// wheel.shrink_to_fit();
+    /// assert!(wheel.capacity() < 100);
+    /// assert_eq!(wheel.get(first), Some(&0));
+    /// ```
+    pub fn shrink_to_fit(&mut self) {
+        self.slab.shrink_to_fit();
+        self.batch.shrink_to_fit();
+    }
+
+    /// Gives back all memory that `len` timers don't need, by moving some: says of each which key it
+    /// had, and which it has. `order` is to tell those with the same deadline apart, as they were
+    /// armed.
+    ///
+    /// All that is expired and not popped is armed again. *O*(capacity), and *O*(*n* log *n*) for *n*
+    /// timers.
+    pub(crate) fn compact(&mut self, order: impl Fn(&T) -> u64, mut moved: impl FnMut(Key, Key)) {
+        let live = |slab: &Slab<T>| -> Vec<u32> {
+            (0..slab.end()).filter(|&i| slab.value(i).is_some()).collect()
+        };
+        for i in live(&self.slab) {
+            self.unlink(i);
+        }
+        self.slab.compact(&mut moved);
+        self.batch.shrink_to_fit();
+        let mut all = live(&self.slab);
+        all.sort_unstable_by_key(|&i| (self.slab.when(i), self.slab.value(i).map(&order)));
+        for i in all {
+            let when = self.slab.when(i);
+            self.raw.insert_in_turn(&mut self.slab, i, when);
+        }
     }
 
     /// The latest time that the wheel was told, in nanoseconds.
@@ -174,6 +259,7 @@ impl<T> Wheel<T> {
     pub fn insert(&mut self, deadline_ns: u64, value: T) -> Key {
         let key = self.slab.insert(value);
         self.raw.insert_in_turn(&mut self.slab, key.index(), deadline_ns);
+        self.changed(1);
         key
     }
 
@@ -198,7 +284,9 @@ impl<T> Wheel<T> {
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let i = self.slab.find(key)?;
         self.unlink(i);
-        self.slab.remove(i)
+        let value = self.slab.remove(i);
+        self.changed(1);
+        value
     }
 
     /// Gives a timer another deadline, earlier or later, and the last place among those that have
@@ -226,6 +314,7 @@ impl<T> Wheel<T> {
         let Some(i) = self.slab.find(key) else { return false };
         self.unlink(i);
         self.raw.insert_in_turn(&mut self.slab, i, deadline_ns);
+        self.changed(1);
         true
     }
 
@@ -260,6 +349,36 @@ impl<T> Wheel<T> {
     #[must_use]
     pub fn deadline(&self, key: Key) -> Option<u64> {
         self.slab.find(key).map(|i| self.slab.when(i))
+    }
+
+    /// The timer that is handed out next, unless another comes before it or it goes: its key, its
+    /// deadline in nanoseconds, and its value; `None` if no timer is live.
+    ///
+    /// To know when to wait until, ask for the [next expiration](Self::next_expiration) instead.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(1) if one is ready to be [popped](Self::pop_expired); else *O*(*k*) for the *k* timers that
+    /// share the first slot that holds any. That is few shortly before they are due, and can be all of
+    /// them if they are due at about the same time and far ahead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mut wheel = deadbeat::wheel::Wheel::new(0);
+    /// wheel.insert(900, 'b');
+    /// let key = wheel.insert(250, 'a');
+    /// assert_eq!(wheel.peek(), Some((key, 250, &'a')));
+    /// ```
+    #[must_use]
+    pub fn peek(&self) -> Option<(Key, u64, &T)> {
+        let ready = self.ready.iter(&self.slab).next();
+        let i = ready.or_else(|| {
+            let lists = self.raw.earliest();
+            let all = lists.iter().flat_map(|list| list.iter(&self.slab));
+            all.min_by_key(|&i| self.slab.when(i))
+        })?;
+        Some((self.slab.key(i), self.slab.when(i), self.slab.value(i)?))
     }
 
     /// When to call [`advance`](Self::advance) next, in nanoseconds; `None` if no timer is live.
@@ -337,7 +456,24 @@ impl<T> Wheel<T> {
         for due in self.batch.drain(..) {
             self.ready.push_back(&mut self.slab, due.index(), READY);
         }
+        self.changed(1 + expired);
         Progress { expired, more: self.raw.is_due(self.now) }
+    }
+
+    /// In debug builds, checks the invariants after as many changes as that looks at places, so that it
+    /// costs a change *O*(1).
+    #[inline]
+    fn changed(&mut self, times: usize) {
+        #[cfg(not(debug_assertions))]
+        let _ = times;
+        #[cfg(debug_assertions)]
+        {
+            self.unchecked += times;
+            if self.unchecked > 1024 + self.slab.end() as usize {
+                self.unchecked = 0;
+                self.invariants();
+            }
+        }
     }
 
     /// Hands out the next timer that [`advance`](Self::advance) has found, and makes its key stale.
@@ -372,7 +508,20 @@ impl<T> Wheel<T> {
 
     /// Cancels all timers and drops their values. Keeps the memory, and [`now`](Self::now).
     ///
-    /// If dropping a value panics, the timers after it stay as they are. *O*(capacity).
+    /// If dropping a value panics, the timers after it stay as they are.
+    ///
+    /// # Complexity
+    ///
+    /// *O*(capacity).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mut wheel = deadbeat::wheel::Wheel::new(0);
+    /// let key = wheel.insert(250, 'a');
+    /// wheel.clear();
+    /// assert!(wheel.is_empty() && !wheel.contains(key));
+    /// ```
     pub fn clear(&mut self) {
         for i in 0..self.slab.end() {
             if self.slab.value(i).is_some() {
@@ -389,7 +538,8 @@ impl<T> Wheel<T> {
             .filter_map(|i| Some((self.slab.key(i), self.slab.when(i), self.slab.value(i)?)))
     }
 
-    /// Checks everything that the wheel relies on, for tests. *O*(capacity).
+    /// Checks everything that the wheel relies on, for tests. *O*(capacity). Debug builds do so by
+    /// themselves from time to time.
     ///
     /// # Panics
     ///
@@ -454,6 +604,9 @@ impl Due {
         self.0 as u32
     }
 }
+
+/// How many timers fit: one less than a `u32` has values, which is an index of none.
+const MAX: usize = u32::MAX as usize;
 
 /// The name of the list of what is ready.
 const READY: u16 = FIRST_FOREIGN_SLOT;

@@ -36,158 +36,36 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use super::list::{Entries, List, NO_SLOT};
+
 #[cfg(test)]
 mod tests;
 
-/// No entry: the end of what a `u32` can name.
-pub(crate) const NIL: u32 = u32::MAX;
-/// The `slot` of an entry that is in no list.
-pub(crate) const NO_SLOT: u16 = u16::MAX;
 /// The first `slot` that [`Raw`] never uses: its caller may keep lists of its own from here on.
-pub(crate) const FIRST_FOREIGN_SLOT: u16 = 706;
+pub(crate) const FIRST_FOREIGN_SLOT: u16 = LATE + FAMILY;
 /// How often, at most, [`Raw::take`] returns an entry before it is due: once a level above the
 /// lowest.
 #[cfg(any(test, fuzzing))]
 pub(crate) const MAX_CASCADES: usize = LEVELS - 1;
 
-/// Where entries live: by index, the four fields that the wheel keeps in each.
-///
-/// The wheel is the only writer of an entry's fields while the entry is linked, and reads them only
-/// then; what the storage keeps in them in the meantime, a free list say, is its own affair.
-pub(crate) trait Entries {
-    /// The time that the entry was inserted with.
-    fn when(&self, i: u32) -> u64;
-    fn set_when(&mut self, i: u32, when: u64);
-    /// The previous and the next entry of the same list.
-    fn links(&self, i: u32) -> (u32, u32);
-    fn set_prev(&mut self, i: u32, prev: u32);
-    fn set_next(&mut self, i: u32, next: u32);
-    /// The list that the entry is in, or [`NO_SLOT`].
-    fn slot(&self, i: u32) -> u16;
-    fn set_slot(&mut self, i: u32, slot: u16);
+/// What there is to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    Entry {
+        i: u32,
+        ripe: bool,
+    },
+    /// More than there is room for.
+    Crowd,
+    /// Nothing in a slot that has started.
+    Nothing,
 }
 
-/// A first-in, first-out list through the entries.
-///
-/// It keeps both of its ends, so that an insertion touches one other entry, the last, which is the
-/// most likely to be in cache; a ring through the head would touch two.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct List {
-    head: u32,
-    tail: u32,
-    len: u32,
-    /// A lower bound of the `when`s in the list: exact while it only grows, stale after removals
-    /// until it is empty.
-    min: u64,
-}
-
-impl List {
-    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0, min: u64::MAX };
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head == NIL
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len as usize
-    }
-
-    /// A time that no entry of the list is before; `None` if there is none.
-    #[inline]
-    pub(crate) fn min(&self) -> Option<u64> {
-        (!self.is_empty()).then_some(self.min)
-    }
-
-    /// Appends an entry that is in no list; `slot` is this list's name.
-    #[inline]
-    pub(crate) fn push_back<E: Entries>(&mut self, e: &mut E, i: u32, slot: u16) {
-        e.set_slot(i, slot);
-        e.set_prev(i, self.tail);
-        e.set_next(i, NIL);
-        if self.tail == NIL {
-            self.head = i;
-        } else {
-            e.set_next(self.tail, i);
-        }
-        self.tail = i;
-        self.len += 1;
-        self.min = self.min.min(e.when(i));
-    }
-
-    /// Removes an entry of this list.
-    #[inline]
-    pub(crate) fn unlink<E: Entries>(&mut self, e: &mut E, i: u32) {
-        e.set_slot(i, NO_SLOT);
-        let (prev, next) = e.links(i);
-        if prev == NIL {
-            debug_assert_eq!(self.head, i, "of another list");
-            self.head = next;
-        } else {
-            e.set_next(prev, next);
-        }
-        if next == NIL {
-            debug_assert_eq!(self.tail, i, "of another list");
-            self.tail = prev;
-        } else {
-            e.set_prev(next, prev);
-        }
-        self.shrunk();
-    }
-
-    /// Removes and returns the entry that has waited longest.
-    #[inline]
-    pub(crate) fn pop_front<E: Entries>(&mut self, e: &mut E) -> Option<u32> {
-        let i = self.head;
-        if i == NIL {
-            return None;
-        }
-        e.set_slot(i, NO_SLOT);
-        let (_, next) = e.links(i);
-        self.head = next;
-        if next == NIL {
-            self.tail = NIL;
-        } else {
-            e.set_prev(next, NIL);
-        }
-        self.shrunk();
-        Some(i)
-    }
-
-    #[inline]
-    fn shrunk(&mut self) {
-        self.len -= 1;
-        if self.len == 0 {
-            self.min = u64::MAX;
-        }
-    }
-
-    /// The entries, longest waiting first.
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn iter<E: Entries>(&self, e: &E) -> impl Iterator<Item = u32> {
-        let mut next = self.head;
-        (0..self.len).map(move |_| {
-            let i = next;
-            next = e.links(i).1;
-            i
-        })
-    }
-
-    /// Checks links, length, names and `min`, and that all entries are within `first..=last`.
-    pub(crate) fn invariants<E: Entries>(&self, e: &E, slot: u16, first: u64, last: u64) {
-        let (mut i, mut prev) = (self.head, NIL);
-        for _ in 0..self.len {
-            let when = e.when(i);
-            assert_eq!(e.slot(i), slot, "entry {i} names another list");
-            assert_eq!(e.links(i).0, prev, "entry {i} of slot {slot} has a wrong prev");
-            assert!(first <= when && when <= last, "{when} not in {first}..={last}, slot {slot}");
-            assert!(self.min <= when, "slot {slot}: min {} above {when}", self.min);
-            (prev, i) = (i, e.links(i).1);
-        }
-        assert_eq!((i, self.tail), (NIL, prev), "slot {slot} does not end after {}", self.len);
-        assert!(self.len > 0 || self.min == u64::MAX, "slot {slot}: not reset when emptied");
-    }
+/// Which end of a list to take from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Front,
+    Back,
 }
 
 /// A hierarchical timer wheel without storage. See the module's documentation.
@@ -204,15 +82,30 @@ pub(crate) struct Raw {
     open: u16,
     /// The open slot is being spread over the lower levels, due or not.
     sorting: bool,
-    /// The name of the late list: one of the two after the last slot, so that a wheel and its
-    /// backlog never use the same.
+    /// The name of the late list: one of those after the last slot, each of which one wheel of a
+    /// family uses.
     late: u16,
+    /// What to add to a list's number for its name in entries: so that they tell two wheels apart.
+    names_from: u16,
     lists: Box<[List; LISTS]>,
 }
 
 impl Raw {
     /// An empty wheel whose cursor is at `start`.
     pub(crate) fn new(start: u64) -> Self {
+        Self::of_family(start, 0)
+    }
+
+    /// As [`new`](Self::new), for a second wheel over the same entries: their `slot` tells which of
+    /// the two they are in, being at least [`SECOND`] here, and below it in the other.
+    pub(super) fn second(start: u64) -> Self {
+        Self { names_from: SECOND, ..Self::new(start) }
+    }
+
+    /// As [`new`](Self::new), for the `n`th of up to [`FAMILY`] wheels among which lists are handed
+    /// over; a wheel by itself is the zeroth.
+    pub(super) fn of_family(start: u64, n: u16) -> Self {
+        assert!(n < FAMILY, "wheel {n} of {FAMILY}");
         Self {
             cursor: start,
             len: 0,
@@ -220,7 +113,8 @@ impl Raw {
             occupied: [0; LEVELS],
             open: NO_SLOT,
             sorting: false,
-            late: LATE,
+            late: LATE + n,
+            names_from: 0,
             lists: Box::new([List::EMPTY; LISTS]),
         }
     }
@@ -240,6 +134,12 @@ impl Raw {
     #[inline]
     pub(crate) fn cursor(&self) -> u64 {
         self.cursor
+    }
+
+    /// The name of the list of what was inserted late.
+    #[inline]
+    pub(super) fn late(&self) -> u16 {
+        self.late
     }
 
     /// Links an entry that is in no list, and stores its `when`. One that is at or before the
@@ -272,7 +172,7 @@ impl Raw {
     fn push<E: Entries>(&mut self, e: &mut E, i: u32, when: u64, slot: u16) {
         debug_assert_eq!(e.slot(i), NO_SLOT, "entry {i} is in a list already");
         e.set_when(i, when);
-        self.lists[usize::from(slot)].push_back(e, i, slot);
+        self.lists[usize::from(slot)].push_back(e, i, self.names_from + slot);
         self.len += 1;
         if slot < LATE {
             let (level, digit) = split(slot);
@@ -287,6 +187,7 @@ impl Raw {
     pub(crate) fn remove<E: Entries>(&mut self, e: &mut E, i: u32) {
         let slot = e.slot(i);
         debug_assert_ne!(slot, NO_SLOT, "entry {i} is in no list");
+        let slot = slot - self.names_from;
         self.lists[usize::from(slot)].unlink(e, i);
         self.unlinked(slot);
     }
@@ -325,46 +226,82 @@ impl Raw {
             // A late entry need not be due at such a time, and inserting it again would not help.
             return None;
         }
-        let slot = self.next_slot(now, usize::MAX)?;
+        let slot = self.next_slot(now)?;
+        if slot != self.open && slot < LATE {
+            self.open(slot, now);
+        }
         let i = self.lists[usize::from(slot)].pop_front(e);
         self.unlinked(slot);
         i
     }
 
-    /// As [`take`](Self::take), for a caller who fires in batches, sorts each, and wants their order
-    /// to hold across batches, too: says with each entry whether it is *ripe*. One that is due and
-    /// not ripe goes back by [`insert`](Self::insert), as if it were not due: the cascade sorts it.
+    /// As [`take`](Self::take), for a caller who fires in batches of up to `room` more entries and
+    /// sorts each: takes only from slots that the batch can take whole.
+    #[inline]
+    pub(crate) fn take_whole<E: Entries>(&mut self, e: &mut E, now: u64, room: usize) -> Take {
+        if now < self.cursor {
+            return Take::Nothing;
+        }
+        let Some(slot) = self.next_slot(now) else { return Take::Nothing };
+        if slot != self.open && slot < LATE {
+            if self.lists[usize::from(slot)].len() > room {
+                return Take::Crowd;
+            }
+            self.open(slot, now);
+        }
+        let i = self.lists[usize::from(slot)].pop_front(e).expect("an occupied slot");
+        self.unlinked(slot);
+        Take::Entry { i, ripe: true }
+    }
+
+    /// As [`take_whole`](Self::take_whole), from any slot: says with each entry of a larger one
+    /// whether it is *ripe*. One that is due and not ripe goes back by [`insert`](Self::insert), as if
+    /// it were not due: the cascade sorts it.
     ///
-    /// `room` is how many more entries the batch takes, this one included. What is in a slot that
-    /// the batch takes whole is ripe; in a larger one, what has the time of the slot's earliest is, and
-    /// what is a nanosecond from it. *O*(1).
+    /// Ripe is what is within `grain` of the earliest that is left, so that is how far the order may
+    /// be off; what has the same time comes in no order. `end` says where a larger slot is taken from.
+    /// *O*(1).
     #[inline]
     pub(crate) fn take_sorted<E: Entries>(
         &mut self,
         e: &mut E,
         now: u64,
         room: usize,
-    ) -> Option<(u32, bool)> {
+        grain: u64,
+        end: End,
+    ) -> Take {
         if now < self.cursor {
-            return None;
+            return Take::Nothing;
         }
-        let slot = self.next_slot(now, room)?;
+        let Some(slot) = self.next_slot(now) else { return Take::Nothing };
+        if slot != self.open && slot < LATE {
+            self.sorting = self.lists[usize::from(slot)].len() > room;
+            // At its start, even what is due in it goes to lower levels when inserted again.
+            let start = *bounds(self.cursor, slot).start();
+            self.open(slot, if self.sorting { start } else { now });
+        }
         let list = &mut self.lists[usize::from(slot)];
         let earliest = list.min;
-        let i = list.pop_front(e)?;
-        self.unlinked(slot);
-        let ripe = !self.sorting || !(SLOTS..LATE).contains(&slot) || {
-            let when = e.when(i);
-            // Lower slots hold what was earlier in this list.
-            when == earliest && !self.overtakes(when)
+        let sorting = self.sorting && slot == self.open;
+        let i = match end {
+            End::Back if sorting => list.pop_back(e),
+            _ => list.pop_front(e),
         };
-        Some((i, ripe))
+        let i = i.expect("an occupied slot");
+        self.unlinked(slot);
+        let ripe = !sorting || slot < SLOTS || {
+            let first = e.when(i).saturating_sub(grain);
+            // Lower slots hold what was earlier in this list.
+            let below = self.first().filter(|(below, _)| *below != self.open);
+            first <= earliest
+                && below.is_none_or(|(below, _)| first <= self.lists[usize::from(below)].min)
+        };
+        Take::Entry { i, ripe }
     }
 
-    /// The list to take from next. Opens a slot if none is: one with more than `room` entries at its
-    /// start, so that even what is due in it goes to lower levels when inserted again.
+    /// The list to take from next: one of its own if it is the late list or open.
     #[inline]
-    fn next_slot(&mut self, now: u64, room: usize) -> Option<u16> {
+    fn next_slot(&mut self, now: u64) -> Option<u16> {
         if !self.lists[usize::from(self.late)].is_empty() {
             return Some(self.late);
         }
@@ -372,17 +309,19 @@ impl Raw {
             return Some(self.open);
         }
         match self.first() {
-            Some((slot, times)) if *times.start() <= now => {
-                self.sorting = self.lists[usize::from(slot)].len() > room;
-                self.cursor = if self.sorting { *times.start() } else { now.min(*times.end()) };
-                self.open = slot;
-                Some(slot)
-            }
+            Some((slot, times)) if *times.start() <= now => Some(slot),
             _ => {
                 self.cursor = now;
                 None
             }
         }
+    }
+
+    /// Opens the first slot, with the cursor at `now` if that is within it.
+    #[inline]
+    fn open(&mut self, slot: u16, now: u64) {
+        self.cursor = now.min(*bounds(self.cursor, slot).end());
+        self.open = slot;
     }
 
     /// Whether the entry that [`take`](Self::take) has just returned, though due at `when`, may have
@@ -396,6 +335,13 @@ impl Raw {
         // Slots that are not below the one that the entry was in start after it ends.
         self.first()
             .is_some_and(|(slot, _)| slot != self.open && self.lists[usize::from(slot)].min <= when)
+    }
+
+    /// How many entries are where one that is due at `when` would be inserted. *O*(1).
+    #[inline]
+    pub(super) fn neighbours(&self, when: u64) -> usize {
+        let slot = if when <= self.cursor { self.late } else { slot_of(self.cursor, when) };
+        self.lists[usize::from(slot)].len()
     }
 
     /// Whether [`take`](Self::take) would return an entry. *O*(1).
@@ -441,6 +387,15 @@ impl Raw {
         }
     }
 
+    /// Lists among which the earliest entry is: the first slot, what an open one still holds, and what
+    /// came late. Of entries with the same `when`, the one that came first comes first here. *O*(1).
+    pub(crate) fn earliest(&self) -> [List; 3] {
+        let list = |slot: u16| self.lists[usize::from(slot)];
+        let first = self.first().map(|(slot, _)| slot);
+        let open = (self.open != NO_SLOT && first != Some(self.open)).then_some(self.open);
+        [first, open, Some(self.late)].map(|slot| slot.map_or(List::EMPTY, list))
+    }
+
     /// The earliest occupied slot, and its times. If one is open, it may be that one.
     #[inline]
     fn first(&self) -> Option<(u16, RangeInclusive<u64>)> {
@@ -453,47 +408,43 @@ impl Raw {
         Some((slot, bounds(self.cursor, slot)))
     }
 
-    /// Moves everything in slots that start by `now` to `backlog`, and the cursor to `now`.
-    ///
-    /// For storms: the caller then serves the backlog and this wheel by turns, each in its own
-    /// order, so that what is overdue doesn't hold up what is only now due. *O*(occupied slots):
-    /// entries are not touched, however many there are.
-    ///
-    /// As long as the backlog isn't empty there is work to do, whatever
-    /// [`next_expiration`](Self::next_expiration) says, which is about the wheel alone.
-    ///
-    /// A backlog belongs to one wheel. What is taken from it before it is due goes back to the
-    /// wheel; and before an entry is removed, [`Backlog::holds`] tells from where.
-    ///
-    /// # Panics
-    ///
-    /// If `backlog` is not empty.
-    pub(crate) fn split_due(&mut self, backlog: &mut Backlog, now: u64) {
-        assert!(backlog.is_empty(), "the backlog still holds {} entries", backlog.len());
-        let now = now.max(self.cursor);
-        let due = &mut backlog.raw;
-        (due.cursor, due.open, due.late) = (self.cursor, self.open, self.late);
-        due.sorting = self.sorting;
+    /// Moves what is in slots that start by `now` to `due`, which is empty, except for the last `keep`
+    /// entries or fewer, in whole slots; and the cursor to before the slots that are left. Returns
+    /// where it is then. *O*(occupied slots): entries are not touched, however many there are.
+    pub(super) fn split_due(&mut self, due: &mut Self, now: u64, keep: usize) -> u64 {
+        debug_assert!(due.is_empty() && now >= self.cursor);
+        (due.cursor, due.open, due.sorting) = (self.cursor, self.open, self.sorting);
+        let mut until = now;
+        let mut keep = Some(keep);
+        // From the latest slot to the earliest.
         let mut levels = self.levels;
         while levels != 0 {
-            let level = levels.trailing_zeros();
-            levels &= levels - 1;
-            let shift = level * BITS;
-            let (past, here) = (now >> shift, self.cursor >> shift);
+            let level = levels.ilog2();
+            levels &= !(1 << level);
             let mut slots = self.occupied[level as usize];
-            if past >> BITS == here >> BITS {
-                slots &= u64::MAX >> (DIGIT - (past & DIGIT));
-            }
             while slots != 0 {
-                due.adopt(self, join(level, slots.trailing_zeros()));
-                slots &= slots - 1;
+                let digit = slots.ilog2();
+                slots &= !(1 << digit);
+                let slot = join(level, digit);
+                let start = *bounds(self.cursor, slot).start();
+                if start > now {
+                    continue;
+                }
+                keep = keep.and_then(|keep| keep.checked_sub(self.lists[usize::from(slot)].len()));
+                if keep.is_some() && slot != self.open {
+                    until = start - 1;
+                } else {
+                    keep = None;
+                    due.adopt(self, slot);
+                }
             }
         }
+        // Late entries know the name of their list, so the lists change hands with their names.
         due.adopt(self, self.late);
-        backlog.until = now;
-        self.cursor = now;
+        std::mem::swap(&mut due.late, &mut self.late);
+        self.cursor = until;
         self.open = NO_SLOT;
-        self.late = LATE + (LATE + 1 - self.late);
+        until
     }
 
     /// Takes over list `slot` of another wheel.
@@ -513,6 +464,12 @@ impl Raw {
         }
     }
 
+    /// All entries, in no order.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn iter<E: Entries>(&self, e: &E) -> impl Iterator<Item = u32> {
+        self.lists.iter().flat_map(|list| list.iter(e))
+    }
+
     /// Checks the module's invariants. *O*(entries).
     ///
     /// # Panics
@@ -523,8 +480,8 @@ impl Raw {
         for (slot, list) in (0..).zip(self.lists.iter()) {
             len += list.len();
             if slot >= LATE {
-                assert!(slot == self.late || list.is_empty(), "two late lists");
-                list.invariants(e, slot, 0, u64::MAX);
+                assert!(slot == self.late || list.is_empty(), "another's late list");
+                list.invariants(e, self.names_from + slot, 0, u64::MAX);
                 continue;
             }
             let (level, digit) = split(slot);
@@ -534,7 +491,7 @@ impl Raw {
                 continue;
             }
             let (first, last) = bounds(self.cursor, slot).into_inner();
-            list.invariants(e, slot, first, last);
+            list.invariants(e, self.names_from + slot, first, last);
             if slot == self.open {
                 assert!(first <= self.cursor && self.cursor <= last, "slot {slot} is not open");
             } else {
@@ -563,130 +520,6 @@ impl fmt::Debug for Raw {
     }
 }
 
-/// What [`Raw::split_due`] has put aside: a wheel that can only be emptied.
-///
-/// Nothing is inserted here that is not due, so all of its slots start by the time of the split, and all of
-/// the wheel's after it; that is how [`holds`](Self::holds) tells them apart.
-#[derive(Debug)]
-pub(crate) struct Backlog {
-    raw: Raw,
-    /// The time of the split.
-    until: u64,
-}
-
-impl Backlog {
-    pub(crate) fn new() -> Self {
-        Self { raw: Raw::new(0), until: 0 }
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.raw.len()
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.raw.is_empty()
-    }
-
-    /// The time of the split.
-    #[inline]
-    pub(crate) fn until(&self) -> u64 {
-        self.until
-    }
-
-    /// Whether a linked entry is here, rather than in the wheel. *O*(1).
-    #[inline]
-    pub(crate) fn holds<E: Entries>(&self, e: &E, i: u32) -> bool {
-        if self.is_empty() {
-            return false;
-        }
-        let slot = e.slot(i);
-        if slot >= LATE {
-            return slot == self.raw.late;
-        }
-        *bounds(e.when(i), slot).start() <= self.until
-    }
-
-    /// Unlinks an entry that is [here](Self::holds). *O*(1).
-    #[inline]
-    pub(crate) fn remove<E: Entries>(&mut self, e: &mut E, i: u32) {
-        self.raw.remove(e, i);
-    }
-
-    /// Whether what is due at `when` would have been split off, and not been taken yet. *O*(1).
-    #[inline]
-    pub(crate) fn is_ahead(&self, when: u64) -> bool {
-        !self.is_empty() && self.raw.cursor < when && when <= self.until
-    }
-
-    /// Puts back what was taken from here and is due, to sort it: it lands on a lower level; or adds
-    /// what [is ahead](Self::is_ahead). *O*(1).
-    #[inline]
-    pub(crate) fn insert<E: Entries>(&mut self, e: &mut E, i: u32, when: u64) {
-        debug_assert!(when <= self.until, "what is not due goes back to the wheel");
-        self.raw.insert(e, i, when);
-    }
-
-    /// As [`Raw::take`], with the time of the split; an entry that isn't due goes back to the wheel.
-    #[cfg(any(test, fuzzing))]
-    #[inline]
-    pub(crate) fn take<E: Entries>(&mut self, e: &mut E) -> Option<u32> {
-        self.raw.take(e, self.until)
-    }
-
-    /// As [`Raw::take_sorted`], with the time of the split.
-    #[inline]
-    pub(crate) fn take_sorted<E: Entries>(
-        &mut self,
-        e: &mut E,
-        room: usize,
-    ) -> Option<(u32, bool)> {
-        self.raw.take_sorted(e, self.until, room)
-    }
-
-    /// Checks the module's invariants, and that it [holds](Self::holds) what it holds. *O*(entries).
-    #[cfg(any(test, fuzzing))]
-    pub(crate) fn invariants<E: Entries>(&self, e: &E) {
-        self.raw.invariants(e);
-        for list in self.raw.lists.iter() {
-            for i in list.iter(e) {
-                assert!(self.holds(e, i), "entry {i} is in the backlog and doesn't know");
-            }
-        }
-    }
-}
-
-/// The roundest time within `[when_ns, when_ns + slack_ns]`: the one with the most trailing zero
-/// bits, which is unique.
-///
-/// For timers that may be late by `slack_ns`. Those that are due about the same time meet on one
-/// value, and so cost one wake; and a wheel takes a round time from the slot that it was put in
-/// first, at the start of which it is due, without moving it from level to level.
-///
-/// Never before `when_ns`. The end of the range saturates at `u64::MAX`. *O*(1).
-///
-/// # Examples
-///
-/// ```
-/// use deadbeat::wheel::coalesce;
-///
-/// assert_eq!(coalesce(1_000_000, 50_000), 1 << 20);
-/// assert_eq!(coalesce(1_040_000, 50_000), 1 << 20);
-/// assert_eq!(coalesce(1_000_000, 0), 1_000_000);
-/// ```
-#[inline]
-#[must_use]
-pub const fn coalesce(when_ns: u64, slack_ns: u64) -> u64 {
-    let Some(before) = when_ns.checked_sub(1) else { return 0 };
-    let end = when_ns.saturating_add(slack_ns);
-    // Above their highest difference, `end` and what is just out of range agree; at it, `end` has a
-    // one and the other a zero. So `end`, cleared below that bit, is in range, and nothing rounder
-    // lies between.
-    let bit = (before ^ end).ilog2();
-    end >> bit << bit
-}
-
 /// Where `when` belongs, which is after `cursor`.
 #[inline]
 fn slot_of(cursor: u64, when: u64) -> u16 {
@@ -699,7 +532,7 @@ fn slot_of(cursor: u64, when: u64) -> u16 {
 
 /// The times of the slot of that name that is in the same rotation of its level as `near`.
 #[inline]
-fn bounds(near: u64, slot: u16) -> RangeInclusive<u64> {
+pub(super) fn bounds(near: u64, slot: u16) -> RangeInclusive<u64> {
     let shift = u32::from(slot / SLOTS) * BITS;
     let start = (near >> shift & !DIGIT | u64::from(slot % SLOTS)) << shift;
     start..=start | ((1 << shift) - 1)
@@ -725,8 +558,12 @@ const SLOTS: u16 = 64;
 const LEVELS: usize = 11;
 
 /// The first list after the slots.
-const LATE: u16 = 704;
-/// All slots, and two late lists.
+pub(super) const LATE: u16 = 704;
+/// Where the names of a second wheel's lists begin.
+pub(super) const SECOND: u16 = 1024;
+/// How many wheels may hand lists to each other: each has a late list of a name of its own.
+pub(super) const FAMILY: u16 = 8;
+/// All slots, and the late lists.
 const LISTS: usize = FIRST_FOREIGN_SLOT as usize;
 
 /// A slot with up to so many entries is emptied quickly enough once the first of them is due.

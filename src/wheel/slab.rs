@@ -1,8 +1,9 @@
 //! Where [`Wheel`](super::Wheel) keeps its entries: one vector, and keys that can't be mistaken.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::raw::{Entries, NIL, NO_SLOT};
+use super::list::{Entries, NIL, NO_SLOT};
 
 /// Names a timer of one [`Wheel`](super::Wheel).
 ///
@@ -29,6 +30,13 @@ pub(super) struct Slab<T> {
     nodes: Vec<Node<T>>,
     /// The first vacant node; each names the one after it in `next`.
     vacant: u32,
+    /// How many nodes are vacant for ever.
+    spent: usize,
+    /// The generation that a new node begins with: none of its place's keys, if the place has had a
+    /// node before, is of that generation or a later one.
+    fresh: u32,
+    /// The exceptions: places whose nodes were given back when they had come far, and how far.
+    worn: HashMap<u32, u32>,
 }
 
 struct Node<T> {
@@ -44,17 +52,82 @@ struct Node<T> {
 
 impl<T> Slab<T> {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { nodes: Vec::with_capacity(capacity), vacant: NIL }
+        Self {
+            nodes: Vec::with_capacity(capacity),
+            vacant: NIL,
+            spent: 0,
+            fresh: FIRST,
+            worn: HashMap::new(),
+        }
     }
 
+    /// How many values it has memory for.
     pub(super) fn capacity(&self) -> usize {
-        self.nodes.capacity()
+        self.nodes.capacity() - self.spent
+    }
+
+    /// Makes room for `wanted` values in all.
+    pub(super) fn reserve(&mut self, wanted: usize) {
+        let nodes = wanted.saturating_add(self.spent);
+        self.nodes.reserve(nodes.saturating_sub(self.nodes.len()));
+    }
+
+    /// Gives back the memory of vacant nodes that no occupied one comes after, and of what is free
+    /// beyond. Their places' keys stay stale. *O*(capacity).
+    pub(super) fn shrink_to_fit(&mut self) {
+        let last = self.nodes.iter().rposition(|node| node.value.is_some());
+        let len = last.map_or(0, |last| last + 1);
+        for (i, node) in (0..).zip(&self.nodes).skip(len) {
+            if node.generation == SPENT {
+                self.spent -= 1;
+            }
+            // One that began as far on would soon be spent.
+            if node.generation == SPENT || node.generation > WORN {
+                self.worn.insert(i, node.generation);
+            } else {
+                self.fresh = self.fresh.max(node.generation);
+            }
+        }
+        self.nodes.truncate(len);
+        self.nodes.shrink_to_fit();
+        // The first place is the next to be used, so that the last ones may be given back.
+        self.vacant = NIL;
+        for (i, node) in (0..self.end()).zip(&mut self.nodes).rev() {
+            if node.value.is_none() && node.generation != SPENT {
+                node.next = self.vacant;
+                self.vacant = i;
+            }
+        }
+    }
+
+    /// Moves values from the last nodes to the first vacant ones, and gives back the memory of the
+    /// others. No value may be in a list; its time goes along. *O*(capacity).
+    pub(super) fn compact(&mut self, mut moved: impl FnMut(Key, Key)) {
+        let (mut vacant, mut end) = (0, self.nodes.len());
+        loop {
+            let free = |node: &Node<T>| node.value.is_none() && node.generation != SPENT;
+            let Some(to) = self.nodes[vacant..end].iter().position(free) else { break };
+            let to = vacant + to;
+            let Some(from) = self.nodes[to..end].iter().rposition(|node| node.value.is_some())
+            else {
+                break;
+            };
+            let from = to + from;
+            let [to_node, from_node] =
+                self.nodes.get_disjoint_mut([to, from]).expect("a vacant one and an occupied one");
+            (to_node.when, to_node.value) = (from_node.when, from_node.value.take());
+            let was = from_node.generation;
+            from_node.generation = was.wrapping_add(1);
+            self.spent += usize::from(from_node.generation == SPENT);
+            moved(key(index(from), was), key(index(to), to_node.generation));
+            (vacant, end) = (to + 1, from);
+        }
+        self.shrink_to_fit();
     }
 
     /// How many nodes there are, occupied or not.
-    #[expect(clippy::cast_possible_truncation, reason = "insert keeps it below NIL")]
     pub(super) fn end(&self) -> u32 {
-        self.nodes.len() as u32
+        index(self.nodes.len())
     }
 
     /// Stores a value in a node that is in no list.
@@ -78,17 +151,21 @@ impl<T> Slab<T> {
     #[cold]
     #[track_caller]
     fn grow(&mut self, value: T) -> Key {
-        let index = self.end();
-        assert!(index < NIL, "more than {NIL} timers");
-        self.nodes.push(Node {
-            when: 0,
-            prev: NIL,
-            next: NIL,
-            generation: 1,
-            slot: NO_SLOT,
-            value: Some(value),
-        });
-        key(index, 1)
+        loop {
+            let index = self.end();
+            assert!(index < NIL, "more than {NIL} timers");
+            let generation = self.worn.remove(&index).unwrap_or(self.fresh);
+            let mut node =
+                Node { when: 0, prev: NIL, next: NIL, generation, slot: NO_SLOT, value: None };
+            if generation == SPENT {
+                self.spent += 1;
+                self.nodes.push(node);
+                continue;
+            }
+            node.value = Some(value);
+            self.nodes.push(node);
+            return key(index, generation);
+        }
     }
 
     /// The node that `key` names, unless it is stale.
@@ -120,17 +197,20 @@ impl<T> Slab<T> {
         let node = &mut self.nodes[i as usize];
         let value = node.value.take()?;
         node.generation = node.generation.wrapping_add(1);
-        if node.generation != SPENT {
+        if node.generation == SPENT {
+            self.spent += 1;
+        } else {
             node.next = self.vacant;
             self.vacant = i;
         }
         Some(value)
     }
 
-    /// As if node `i` had been used so often that one more key can be given out.
+    /// As if node `i` had been used so often that `left` more keys can be given out, and the present
+    /// one is the first of them.
     #[cfg(test)]
-    pub(super) fn wear_out(&mut self, i: u32) {
-        self.nodes[i as usize].generation = u32::MAX;
+    pub(super) fn wear_out(&mut self, i: u32, left: u32) {
+        self.nodes[i as usize].generation = u32::MAX - left + 1;
     }
 
     /// Checks that vacant nodes are in no list and can be found, and returns how many nodes are
@@ -145,6 +225,9 @@ impl<T> Slab<T> {
             free = node.next;
         }
         let spent = self.nodes.iter().filter(|node| node.generation == SPENT).count();
+        assert_eq!(spent, self.spent, "spent nodes");
+        assert!((FIRST..=WORN).contains(&self.fresh), "new nodes would soon be spent");
+        assert!(self.worn.keys().all(|&i| i >= self.end()), "a worn node is there");
         let occupied = self.nodes.iter().filter(|node| node.value.is_some()).count();
         assert_eq!(vacant + spent + occupied, self.nodes.len(), "a node is lost");
         occupied
@@ -201,5 +284,14 @@ fn key(index: u32, generation: u32) -> Key {
     Key { index, generation }
 }
 
-/// What comes after the last generation.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "insert keeps it below NIL")]
+fn index(i: usize) -> u32 {
+    i as u32
+}
+
+/// The first generation, and what comes after the last.
+const FIRST: u32 = 1;
 const SPENT: u32 = 0;
+/// From here on a node's generation is noted for itself when its memory is given back.
+const WORN: u32 = u32::MAX / 2;

@@ -38,7 +38,8 @@ proptest! {
 
     #[test]
     fn a_wheel_and_its_backlog_do_what_a_sorted_map_does(start in starts(), ops in ops()) {
-        run_split(start, &ops);
+        run_split(start, false, &ops);
+        run_split(start, true, &ops);
     }
 }
 
@@ -211,7 +212,7 @@ fn a_stale_key_never_names_the_next_timer_in_its_place() {
 fn a_place_whose_keys_are_used_up_is_retired() {
     let mut wheel = Wheel::new(0);
     let first = wheel.insert(10, 'a');
-    wheel.slab.wear_out(first.index());
+    wheel.slab.wear_out(first.index(), 1);
     let last = wheel.iter().next().unwrap().0;
     assert_eq!(wheel.remove(last), Some('a'));
     let next = wheel.insert(10, 'b');
@@ -223,6 +224,84 @@ fn a_place_whose_keys_are_used_up_is_retired() {
     wheel.invariants();
     wheel.clear();
     wheel.invariants();
+}
+
+#[test]
+fn a_place_whose_memory_was_given_back_has_no_key_twice() {
+    let mut wheel = Wheel::new(0);
+    let mut stale = vec![];
+    for round in 0..100 {
+        let keys: Vec<_> = (0..=round % 7).map(|i| wheel.insert(10, i)).collect();
+        assert!(keys.iter().all(|key| !stale.contains(key)));
+        for &key in &keys {
+            wheel.remove(key);
+        }
+        stale.extend(keys);
+        wheel.shrink_to_fit();
+        assert_eq!(wheel.capacity(), 0);
+        wheel.invariants();
+    }
+}
+
+#[test]
+fn a_worn_place_is_remembered_and_wears_no_other() {
+    for left in [1, 2] {
+        let mut wheel = Wheel::new(0);
+        let first = wheel.insert(10, 'a');
+        wheel.slab.wear_out(first.index(), left);
+        let last = wheel.iter().next().unwrap().0;
+        wheel.remove(last);
+        wheel.shrink_to_fit();
+        assert_eq!(wheel.capacity(), 0);
+        wheel.invariants();
+        let places = [(); 3].map(|()| {
+            let key = wheel.insert(10, 'b');
+            assert!(key != last && !wheel.contains(last));
+            wheel.remove(key);
+            wheel.shrink_to_fit();
+            wheel.invariants();
+            key.index()
+        });
+        // As long as it has keys left.
+        assert_eq!(places, if left == 2 { [0, 1, 1] } else { [1, 1, 1] });
+    }
+}
+
+#[test]
+fn what_is_left_after_shrinking_works_as_before() {
+    let mut wheel = Wheel::new(0);
+    let keys: Vec<_> = (0..100).map(|i| wheel.insert(1000 - i, i)).collect();
+    for &key in keys.iter().filter(|&&key| key != keys[3] && key != keys[40]) {
+        wheel.remove(key);
+    }
+    wheel.shrink_to_fit();
+    wheel.invariants();
+    assert_eq!(wheel.capacity(), 41);
+    assert!(wheel.reset(keys[3], 2000));
+    let next = wheel.insert(1500, 100);
+    assert_eq!(next.index(), 0, "the first place is used first");
+    assert_eq!(expire(&mut wheel, 2000), [40, 100, 3]);
+}
+
+#[test]
+fn room_can_be_reserved() {
+    let mut wheel = Wheel::new(0);
+    let first = wheel.insert(1, 0);
+    wheel.insert(1, 0);
+    wheel.remove(first);
+    wheel.reserve(100);
+    let capacity = wheel.capacity();
+    assert!(capacity >= 101);
+    for i in 1..=100 {
+        wheel.insert(1, i);
+    }
+    assert_eq!(wheel.capacity(), capacity);
+}
+
+#[test]
+#[should_panic(expected = "at most 2^32 - 1 fit")]
+fn more_room_than_there_can_be_panics() {
+    Wheel::<()>::new(0).reserve(usize::MAX);
 }
 
 #[test]

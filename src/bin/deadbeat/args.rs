@@ -1,4 +1,7 @@
 //! The command line. A wrong value is refused by name, with what is allowed, and exit status 2.
+//!
+//! That goes for values that begin with a hyphen, too (`--seed -1`), which clap would take for an
+//! unknown flag. Not for `--csv`: any name is one for a file, so `--csv --json` should be refused.
 
 use crate::clock;
 use crate::precision::{self, Flavor, Kind, Load, Phase, Plan, PlotFile};
@@ -62,42 +65,60 @@ enum Subcommands {
 struct PrecisionArgs {
     #[arg(
         long, value_name = "LIST", value_delimiter = ',', default_value = Kind::DEFAULT,
-        value_parser = systems, help = systems_help()
+        value_parser = systems, allow_hyphen_values = true, help = systems_help()
     )]
     systems: Vec<Selection>,
 
     /// How many tasks wait in a round
-    #[arg(long, value_name = "N", default_value = "500", value_parser = tasks)]
+    #[arg(
+        long, value_name = "N", default_value = "500", value_parser = tasks,
+        allow_hyphen_values = true
+    )]
     tasks: usize,
 
     /// How far ahead deadlines lie: 1us to 1h
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = timeout)]
+    #[arg(
+        long, value_name = "DURATION", default_value = "50ms", value_parser = timeout,
+        allow_hyphen_values = true
+    )]
     timeout: Duration,
 
     /// How many rounds each system gets, under each load
-    #[arg(long, value_name = "N", default_value = "20", value_parser = rounds)]
+    #[arg(
+        long, value_name = "N", default_value = "20", value_parser = rounds,
+        allow_hyphen_values = true
+    )]
     rounds: u32,
 
     /// How the deadlines of a round lie to each other
-    #[arg(long, value_enum, default_value = "staggered")]
+    #[arg(long, value_enum, default_value = "staggered", allow_hyphen_values = true)]
     phase: Phase,
 
     /// Which runtime the tasks run on
-    #[arg(long, value_enum, default_value = "multi")]
+    #[arg(long, value_enum, default_value = "multi", allow_hyphen_values = true)]
     runtime: Flavor,
 
     /// What else goes on, one table each: idle, cpu=N busy threads, tasks=N busy tasks on the
     /// runtime, churn=RATE timeouts armed and cancelled a second [default: idle, cpu=<cores> and
     /// churn=100k]
-    #[arg(long = "load", value_name = "LOAD", value_parser = str::parse::<Load>)]
+    #[arg(
+        long = "load", value_name = "LOAD", value_parser = str::parse::<Load>,
+        allow_hyphen_values = true
+    )]
     loads: Vec<Load>,
 
     /// How late a timer may be, where a system can be told: 0s to 1s
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = slack)]
+    #[arg(
+        long, value_name = "DURATION", default_value = "0s", value_parser = slack,
+        allow_hyphen_values = true
+    )]
     slack: Duration,
 
     /// What the deadlines are drawn from
-    #[arg(long, value_name = "N", default_value = "1", value_parser = seed)]
+    #[arg(
+        long, value_name = "N", default_value = "1", value_parser = seed,
+        allow_hyphen_values = true
+    )]
     seed: u64,
 
     /// Write JSON to standard output, instead of tables
@@ -110,7 +131,8 @@ struct PrecisionArgs {
 
     /// Draw to this file, .svg or .png, or none
     #[arg(
-        long, value_name = "FILE", default_value = "deadbeat-precision.svg", value_parser = plot
+        long, value_name = "FILE", default_value = "deadbeat-precision.svg", value_parser = plot,
+        allow_hyphen_values = true
     )]
     plot: Plot,
 }
@@ -128,7 +150,7 @@ struct ClockArgs {
     /// How often to show it: 10ms to 1day
     #[arg(
         long, value_name = "DURATION", default_value = "1s", requires = "watch",
-        value_parser = interval
+        value_parser = interval, allow_hyphen_values = true
     )]
     interval: Duration,
 }

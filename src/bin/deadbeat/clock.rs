@@ -1,7 +1,7 @@
 //! `deadbeat clock`: which clock is read, how good it is, and what happened to it.
 
 use crate::interrupt;
-use deadbeat::clock::{Clock, Report};
+use deadbeat::clock::{Clock, Report, Source};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::hint::black_box;
@@ -24,15 +24,21 @@ pub(crate) struct Settings {
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let clock = Clock::system();
     clock.calibrate();
+    // Of the first baseline, which is short; reading the costs gives it time to be refined.
+    let first_hz = clock.report().counter_hz;
     let costs = Costs::measure(&clock);
     loop {
         let report = clock.report();
+        let rate_change_ppm = rate_change_ppm(first_hz, report.counter_hz);
         let mut out = io::stdout().lock();
         if settings.json {
-            serde_json::to_writer(&mut out, &to_json(&report, &costs))?;
+            serde_json::to_writer(&mut out, &to_json(&report, rate_change_ppm, &costs))?;
             writeln!(out)?;
         } else {
             writeln!(out, "{report}")?;
+            if let Some(ppm) = rate_change_ppm {
+                writeln!(out, "rate change     {ppm:+.6} ppm since the first baseline")?;
+            }
             costs.write(&mut out)?;
         }
         out.flush()?;
@@ -45,6 +51,12 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
             _ => return Ok(()),
         }
     }
+}
+
+/// By how much the rate is now estimated to be greater than at first: what the first was wrong by,
+/// as far as is known.
+fn rate_change_ppm(first_hz: Option<f64>, hz: Option<f64>) -> Option<f64> {
+    Some((hz? / first_hz? - 1.0) * 1e6)
 }
 
 /// What a read costs, in nanoseconds.
@@ -93,14 +105,15 @@ fn cost(mut read: impl FnMut()) -> f64 {
 }
 
 /// Times in ns, rates as their names say.
-fn to_json(report: &Report, costs: &Costs) -> Value {
-    let test = &report.self_test;
+fn to_json(report: &Report, rate_change_ppm: Option<f64>, costs: &Costs) -> Value {
+    let (test, verdicts) = (&report.self_test, report.verdicts());
     json!({
-        "source": report.source.to_string(),
+        "source": source(&report.source),
         "error_bound_ns": nanos(report.error_bound),
         "offset_ns": report.offset_ns,
         "counter_hz": report.counter_hz,
         "rate_bound_ppm": report.rate_bound_ppm,
+        "rate_change_ppm": rate_change_ppm,
         "suspended_ns": nanos(report.suspended),
         "booted_unix_ns": nanos(report.booted_unix),
         "read_ns": {
@@ -109,11 +122,18 @@ fn to_json(report: &Report, costs: &Costs) -> Value {
             "std": costs.std,
         },
         "self_test": {
+            "verdicts": {
+                "constant_rate": verdicts.constant_rate.to_string(),
+                "processors": verdicts.processors.to_string(),
+                "bracket": verdicts.bracket.to_string(),
+                "rates": verdicts.rates.to_string(),
+            },
             "bracket_ns": test.bracket.map(nanos),
             "rates_apart_ppm": test.rates_apart_ppm,
             "processors": test.processors.map(|cpus| json!({
                 "allowed": cpus.allowed,
                 "compared": cpus.compared,
+                "unsynchronised_ticks": cpus.unsynchronised_ticks,
                 "worst_offset_ticks": cpus.worst_offset_ticks,
                 "round_trip_ticks": cpus.round_trip_ticks,
             })),
@@ -129,6 +149,16 @@ fn to_json(report: &Report, costs: &Costs) -> Value {
     })
 }
 
+fn source(source: &Source) -> Value {
+    let (name, reason) = match source {
+        Source::Counter => ("counter", None),
+        Source::Os(reason) => ("os", Some(reason.to_string())),
+        Source::Manual => ("manual", None),
+        other => unreachable!("{other} is no source of the system's clock"),
+    };
+    json!({ "source": name, "reason": reason })
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -141,10 +171,36 @@ mod tests {
     fn json_has_what_the_text_has() {
         let clock = Clock::system();
         let costs = Costs { ordered: 18.0, unordered: 11.0, std: 22.0 };
-        let json = to_json(&clock.report(), &costs);
-        for key in ["source", "error_bound_ns", "offset_ns", "counter_hz", "self_test", "counts"] {
+        let json = to_json(&clock.report(), Some(0.5), &costs);
+        for key in [
+            "source",
+            "error_bound_ns",
+            "offset_ns",
+            "booted_unix_ns",
+            "counter_hz",
+            "rate_bound_ppm",
+            "self_test",
+            "counts",
+        ] {
             assert!(json.get(key).is_some(), "{key} in {json}");
         }
         assert_eq!(json["read_ns"]["std"], 22.0);
+        assert_eq!(json["rate_change_ppm"], 0.5);
+    }
+
+    #[test]
+    fn the_source_is_named_and_has_a_reason_unless_it_is_the_counter() {
+        assert_eq!(source(&Source::Counter), json!({ "source": "counter", "reason": null }));
+        let asked_for = Source::Os(deadbeat::clock::OsReason::Requested);
+        assert_eq!(source(&asked_for), json!({ "source": "os", "reason": "asked for" }));
+        assert_eq!(source(&Source::Manual), json!({ "source": "manual", "reason": null }));
+    }
+
+    #[test]
+    fn the_rate_changes_by_millionths_once_there_is_one() {
+        let ppm = rate_change_ppm(Some(1e9), Some(1e9 + 500.0)).expect("both are known");
+        assert!((ppm - 0.5).abs() < 1e-6, "{ppm}");
+        assert_eq!(rate_change_ppm(None, Some(1e9)), None);
+        assert_eq!(rate_change_ppm(Some(1e9), None), None);
     }
 }

@@ -17,14 +17,19 @@
 //!    before, or the task has been woken.
 //! 4. The waker of a task that waits is in `waker`; the task is woken when the queue becomes empty
 //!    under it, or when it waited for a first item and one comes.
+//! 5. An item's key is that of its place on the wheel, unless `renamed` has it: then the item was
+//!    moved, and its key is that of a place it had before.
+//! 6. `first`, if it is set, is the earliest item of the wheel, which an overdue one may be ahead of.
 
+mod item;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -34,6 +39,10 @@ use super::error::TimekeeperStopped;
 use super::{Instant, Sleep};
 use crate::driver;
 use crate::wheel::{self, Wheel};
+
+pub use item::{Expired, Key, StaleKey};
+use item::{Item, stale};
+use room::Renamed;
 
 /// Items, each with a deadline, that come out when they are due.
 ///
@@ -64,8 +73,8 @@ use crate::wheel::{self, Wheel};
 ///
 /// Insert, remove and reset are *O*(1), and so is coming out, amortised; no allocation an item, once
 /// there is room. What is given a deadline before that of an item that has come out already is sorted
-/// in *O*(log *n*) among its like. An empty queue takes about 11 KiB. Memory is for the most items
-/// that it ever held; it is given back when the queue is dropped.
+/// in *O*(log *n*) among its like. An empty queue takes about 17 KiB. Memory is for the most items
+/// that it ever held; it is given back by [`compact`](Self::compact), and when the queue is dropped.
 ///
 /// # Cancel safety
 ///
@@ -111,13 +120,10 @@ pub struct DelayQueue<T> {
     sleep: Sleep,
     waiting: Waiting,
     waker: Option<Waker>,
-}
-
-struct Item<T> {
-    /// The place among those with the same deadline.
-    order: u64,
-    /// `None` while room is made.
-    value: Option<T>,
+    /// The earliest item of the wheel, once somebody has asked: its deadline, and where it is.
+    first: OnceLock<(u64, wheel::Key)>,
+    /// Nothing, unless items were moved and are still there.
+    renamed: Option<Box<Renamed>>,
 }
 
 /// What the task that polled last waits for.
@@ -163,6 +169,8 @@ impl<T> DelayQueue<T> {
             sleep,
             waiting: Waiting::No,
             waker: None,
+            first: OnceLock::new(),
+            renamed: None,
         }
     }
 
@@ -205,10 +213,8 @@ impl<T> DelayQueue<T> {
     #[track_caller]
     pub fn insert_at(&mut self, value: T, deadline: Instant) -> Key {
         let (at, order) = (deadline.as_nanos(), self.next_order());
-        let key = self.wheel.insert(at, Item { order, value: Some(value) });
-        if at < self.wheel.now() {
-            self.overdue.insert((at, order), key);
-        }
+        let key = self.wheel.insert(at, Item { order, value });
+        self.placed(at, order, key);
         self.changed();
         Key(key)
     }
@@ -222,7 +228,22 @@ impl<T> DelayQueue<T> {
     ///
     /// If the next item isn't due and the Timekeeper was
     /// [shut down](crate::Timekeeper::shutdown); [`try_poll_expired`](Self::try_poll_expired) does
-    /// not.
+    /// not. If it has to wait, as a [`Sleep`], and the driver thread can't be started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use deadbeat::time::{DelayQueue, Duration};
+    ///
+    /// # deadbeat::Manual::new().block_on(async {
+    /// let mut queue = DelayQueue::new();
+    /// queue.insert("item", Duration::from_secs(5));
+    /// let expired = poll_fn(|cx| queue.poll_expired(cx)).await;
+    /// assert_eq!(expired.map(|expired| expired.into_inner()), Some("item"));
+    /// assert!(poll_fn(|cx| queue.poll_expired(cx)).await.is_none(), "empty");
+    /// # });
+    /// ```
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Option<Expired<T>>> {
         self.try_poll_expired(cx).map(|expired| expired.unwrap_or_else(|stopped| stopped.raise()))
     }
@@ -232,6 +253,25 @@ impl<T> DelayQueue<T> {
     /// # Errors
     ///
     /// The Timekeeper was shut down before the next item was due. Items can still be removed.
+    ///
+    /// # Panics
+    ///
+    /// If the driver thread can't be started; see [`Sleep`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use deadbeat::{Manual, time::{DelayQueue, Duration}};
+    ///
+    /// let manual = Manual::new();
+    /// let _entered = manual.enter();
+    /// let mut queue = DelayQueue::new();
+    /// let key = queue.insert("item", Duration::from_secs(5));
+    /// manual.timekeeper().shutdown();
+    /// assert!(deadbeat::block_on(poll_fn(|cx| queue.try_poll_expired(cx))).is_err());
+    /// assert_eq!(queue.remove(&key).into_inner(), "item");
+    /// ```
     pub fn try_poll_expired(
         &mut self,
         cx: &mut Context<'_>,
@@ -304,12 +344,13 @@ impl<T> DelayQueue<T> {
     /// assert!(queue.try_remove(&key).is_none());
     /// ```
     pub fn try_remove(&mut self, key: &Key) -> Option<Expired<T>> {
-        let at = self.wheel.deadline(key.0)?;
-        self.leave_overdue(key.0, at);
-        let item = self.wheel.remove(key.0)?;
-        let removed = Expired::new(key.0, at, item);
+        let place = self.place(key);
+        let at = self.wheel.deadline(place)?;
+        self.leaves(place, at);
+        let item = self.wheel.remove(place)?;
+        let removed = Expired::new(self.forget(place), at, item);
         self.changed();
-        removed
+        Some(removed)
     }
 
     /// Makes an item due `timeout` from now, due already or not.
@@ -374,16 +415,15 @@ impl<T> DelayQueue<T> {
     ///
     /// The key is stale: the item has come out, or was removed.
     pub fn try_reset_at(&mut self, key: &Key, deadline: Instant) -> Result<(), StaleKey> {
-        let was = self.wheel.deadline(key.0).ok_or(StaleKey(()))?;
-        self.leave_overdue(key.0, was);
+        let place = self.place(key);
+        let was = self.wheel.deadline(place).ok_or(StaleKey(()))?;
+        self.leaves(place, was);
         let (at, order) = (deadline.as_nanos(), self.next_order());
-        self.wheel.reset(key.0, at);
-        if let Some(item) = self.wheel.get_mut(key.0) {
+        self.wheel.reset(place, at);
+        if let Some(item) = self.wheel.get_mut(place) {
             item.order = order;
         }
-        if at < self.wheel.now() {
-            self.overdue.insert((at, order), key.0);
-        }
+        self.placed(at, order, place);
         self.changed();
         Ok(())
     }
@@ -414,16 +454,30 @@ impl<T> DelayQueue<T> {
     }
 
     /// When an item is due; `None` if the key is stale.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::time::{DelayQueue, Duration};
+    ///
+    /// let mut queue = DelayQueue::new();
+    /// let key = queue.insert("item", Duration::from_secs(5));
+    /// assert!(queue.try_deadline(&key).is_some());
+    /// queue.remove(&key);
+    /// assert!(queue.try_deadline(&key).is_none());
+    /// ```
     #[must_use]
     pub fn try_deadline(&self, key: &Key) -> Option<Instant> {
-        self.wheel.deadline(key.0).map(Instant::from_nanos)
+        self.wheel.deadline(self.place(key)).map(Instant::from_nanos)
     }
 
     /// The key of the item that comes out next; `None` if the queue is empty.
     ///
     /// # Complexity
     ///
-    /// *O*(capacity): every item is looked at, unless one is overdue.
+    /// *O*(1), amortised, as items come out. After a removal or reset of the very item that comes out
+    /// next, those are looked at that share a slot of the wheel with it: all of them, at worst, if they
+    /// are due at about the same time and far ahead.
     ///
     /// # Examples
     ///
@@ -437,9 +491,19 @@ impl<T> DelayQueue<T> {
     /// ```
     #[must_use]
     pub fn peek(&self) -> Option<Key> {
-        let overdue = self.overdue.first_key_value().map(|(_, &key)| key);
-        let first = || self.wheel.iter().min_by_key(|&(_, at, item)| (at, item.order));
-        overdue.or_else(|| first().map(|(key, ..)| key)).map(Key)
+        self.peeked().map(|(_, place)| self.name(place))
+    }
+
+    /// The item that comes out next: its deadline, and where it is.
+    fn peeked(&self) -> Option<(u64, wheel::Key)> {
+        if let Some((&(at, _), &place)) = self.overdue.first_key_value() {
+            return Some((at, place));
+        }
+        if let Some(&first) = self.first.get() {
+            return Some(first);
+        }
+        let (place, at, _) = self.wheel.peek()?;
+        Some(*self.first.get_or_init(|| (at, place)))
     }
 
     /// Removes all items and drops them. The room for them stays.
@@ -456,14 +520,10 @@ impl<T> DelayQueue<T> {
     /// ```
     pub fn clear(&mut self) {
         self.overdue.clear();
+        self.first.take();
         self.wheel.clear();
+        self.renamed = None;
         self.changed();
-    }
-
-    /// How many items fit without another allocation.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.wheel.capacity()
     }
 
     /// How many items there are, due ones included.
@@ -478,56 +538,17 @@ impl<T> DelayQueue<T> {
         self.wheel.is_empty()
     }
 
-    /// Makes room for `additional` more items, if there isn't.
-    ///
-    /// # Complexity
-    ///
-    /// *O*(capacity) if it has to; then it allocates.
-    ///
-    /// # Panics
-    ///
-    /// If that would be more than 2^32 - 1 items.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use deadbeat::time::{DelayQueue, Duration};
-    ///
-    /// let mut queue = DelayQueue::new();
-    /// queue.insert("item", Duration::from_secs(10));
-    /// queue.reserve(10);
-    /// assert!(queue.capacity() >= 11);
-    /// ```
-    #[track_caller]
-    pub fn reserve(&mut self, additional: usize) {
-        let wanted = self.len().saturating_add(additional);
-        assert!(
-            u32::try_from(wanted).is_ok_and(|wanted| wanted < u32::MAX),
-            "a delay queue of {wanted} items; at most 2^32 - 1 fit"
-        );
-        if wanted <= self.capacity() {
-            return;
-        }
-        // A wheel grows by being filled. Emptied backwards, so that the first place is reused first.
-        let mut room = Vec::with_capacity(additional);
-        room.extend(
-            (0..additional)
-                .map(|_| self.wheel.insert(u64::MAX, Item { order: u64::MAX, value: None })),
-        );
-        for key in room.into_iter().rev() {
-            self.wheel.remove(key);
-        }
-    }
-
     /// Takes the next of what is due as far as the wheel knows.
     fn pop(&mut self) -> Option<Expired<T>> {
-        while let Some(((at, _), key)) = self.overdue.pop_first() {
-            if let Some(item) = self.wheel.remove(key) {
-                return Expired::new(key, at, item);
+        while let Some(((at, _), place)) = self.overdue.pop_first() {
+            self.forget_first(place);
+            if let Some(item) = self.wheel.remove(place) {
+                return Some(Expired::new(self.forget(place), at, item));
             }
         }
         let expired = self.wheel.pop_expired()?;
-        Expired::new(expired.key, expired.deadline_ns, expired.value)
+        self.forget_first(expired.key);
+        Some(Expired::new(self.forget(expired.key), expired.deadline_ns, expired.value))
     }
 
     fn next_order(&mut self) -> u64 {
@@ -535,13 +556,34 @@ impl<T> DelayQueue<T> {
         self.ordered
     }
 
-    /// Keeps the first invariant for an item that is about to lose its deadline.
+    /// Keeps the first invariant and the last for an item that has been given a deadline.
     #[inline]
-    fn leave_overdue(&mut self, key: wheel::Key, at: u64) {
+    fn placed(&mut self, at: u64, order: u64, place: wheel::Key) {
+        if at < self.wheel.now() {
+            self.overdue.insert((at, order), place);
+        }
+        if let Some(first) = self.first.get_mut()
+            && at < first.0
+        {
+            *first = (at, place);
+        }
+    }
+
+    /// Keeps them for one that is about to lose its deadline.
+    #[inline]
+    fn leaves(&mut self, place: wheel::Key, at: u64) {
         if at < self.wheel.now()
-            && let Some(item) = self.wheel.get(key)
+            && let Some(item) = self.wheel.get(place)
         {
             self.overdue.remove(&(at, item.order));
+        }
+        self.forget_first(place);
+    }
+
+    #[inline]
+    fn forget_first(&mut self, place: wheel::Key) {
+        if self.first.get().is_some_and(|&(_, first)| first == place) {
+            self.first.take();
         }
     }
 
@@ -602,12 +644,17 @@ impl<T> DelayQueue<T> {
         let now = self.wheel.now();
         let mut overdue = 0;
         for (key, at, item) in self.wheel.iter() {
-            assert!(item.value.is_some() && item.order <= self.ordered);
+            assert!(item.order <= self.ordered);
             assert_eq!(self.overdue.get(&(at, item.order)) == Some(&key), at < now);
             overdue += usize::from(at < now);
         }
         assert_eq!(overdue, self.overdue.len(), "a stale key is overdue");
         assert!(now <= self.reached, "ahead of time");
+        assert!(self.renamed() <= self.len());
+        if let Some(&(at, place)) = self.first.get() {
+            assert_eq!(self.wheel.deadline(place), Some(at));
+            assert!(self.wheel.iter().all(|(_, other, _)| other >= at), "not the first");
+        }
         match (self.waiting, self.wheel.next_expiration()) {
             (Waiting::No, _) => {}
             (Waiting::ForItem, next) => assert!(next.is_none() && self.waker.is_some()),
@@ -647,73 +694,4 @@ impl<T> fmt::Debug for DelayQueue<T> {
     }
 }
 
-/// Names an item of one [`DelayQueue`]: eight bytes, and so is `Option<Key>`.
-///
-/// Stale, for ever, as soon as the item has come out or was removed. It means nothing to another
-/// queue: there it may be stale, or name an unrelated item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key(wheel::Key);
-
-/// An item that has come out of a [`DelayQueue`], or was removed from it.
-#[derive(Debug)]
-pub struct Expired<T> {
-    value: T,
-    deadline: Instant,
-    key: Key,
-}
-
-impl<T> Expired<T> {
-    /// `None` only for what was never an item.
-    #[inline]
-    fn new(key: wheel::Key, at: u64, item: Item<T>) -> Option<Self> {
-        Some(Self { value: item.value?, deadline: Instant::from_nanos(at), key: Key(key) })
-    }
-
-    /// The item.
-    pub fn get_ref(&self) -> &T {
-        &self.value
-    }
-
-    /// The item.
-    pub fn get_mut(&mut self) -> &mut T {
-        &mut self.value
-    }
-
-    /// The item.
-    pub fn into_inner(self) -> T {
-        self.value
-    }
-
-    /// When the item was due: exactly the deadline that it was given.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// The key that the item had. It is stale.
-    pub fn key(&self) -> Key {
-        self.key
-    }
-}
-
-/// The item of a [`Key`] has come out of its [`DelayQueue`], or was removed from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaleKey(());
-
-impl fmt::Display for StaleKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stale key: the item has come out of the delay queue, or was removed from it")
-    }
-}
-
-impl Error for StaleKey {}
-
-#[cold]
-#[track_caller]
-fn stale(key: &Key) -> ! {
-    panic!("{}: {key:?}", StaleKey(()))
-}
-
-const _: () = {
-    super::plain::<DelayQueue<String>>();
-    assert!(size_of::<Option<Key>>() == 8);
-};
+const _: () = super::plain::<DelayQueue<String>>();

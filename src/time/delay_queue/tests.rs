@@ -413,6 +413,59 @@ fn more_room_than_there_can_be_panics() {
 }
 
 #[test]
+fn compacting_gives_back_what_is_not_needed_and_keeps_every_key() {
+    let mut it = Bench::new();
+    let keys: Vec<_> = (0..100).map(|i| it.queue.insert(i, SECOND)).collect();
+    let (stay, go): (Vec<_>, Vec<_>) = keys.into_iter().enumerate().partition(|(i, _)| i % 9 == 8);
+    assert!(it.poll().is_pending());
+    for (_, key) in &go {
+        it.queue.remove(key);
+    }
+    it.queue.shrink_to_fit();
+    assert_eq!(it.queue.capacity(), 99, "the last place but one is taken");
+    it.queue.compact();
+    assert_eq!((it.queue.capacity(), it.queue.len()), (11, 11));
+    it.queue.invariants();
+    assert!(!it.woken());
+
+    // The places of those that are gone are taken, their names are not.
+    let next = it.queue.insert(100, SECOND / 2);
+    assert!(stay.iter().chain(&go).all(|&(_, key)| key != next));
+    for (_, key) in &go {
+        assert!(it.queue.try_deadline(key).is_none());
+    }
+    for (_, key) in &stay {
+        assert_eq!(it.queue.deadline(key), it.start + SECOND);
+    }
+    assert_eq!(it.queue.peek(), Some(next));
+    assert_eq!(it.queue.remove(&stay[3].1).into_inner(), 35);
+    it.queue.reset(&stay[4].1, 2 * SECOND);
+    it.queue.compact();
+    it.pass(SECOND);
+    assert!(it.woken());
+    assert_eq!(it.drain(), [100, 8, 17, 26, 53, 62, 71, 80, 89, 98]);
+    it.pass(SECOND);
+    assert_eq!(it.drain(), [44]);
+    assert_eq!(it.queue.renamed(), 0, "names outlive their items");
+    it.queue.compact();
+    assert_eq!(it.queue.capacity(), 0);
+}
+
+#[test]
+fn what_comes_out_after_compacting_says_the_key_that_it_was_given() {
+    let mut it = Bench::new();
+    let first = it.queue.insert(1, SECOND);
+    let second = it.queue.insert(2, SECOND);
+    it.queue.remove(&first);
+    it.queue.compact();
+    assert_eq!(it.queue.peek(), Some(second));
+    it.pass(SECOND);
+    let mut cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Some(expired)) = it.queue.poll_expired(&mut cx) else { panic!("it is due") };
+    assert_eq!(expired.key(), second);
+}
+
+#[test]
 fn after_a_shutdown_what_is_due_comes_and_what_is_not_is_an_error() {
     let mut it = Bench::new();
     it.queue.insert(1, Duration::ZERO);

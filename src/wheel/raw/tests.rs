@@ -1,5 +1,7 @@
 use super::super::slab::Slab;
 use super::*;
+use crate::wheel::backlog::{Backlogs, MOST, Place, Policy};
+use crate::wheel::coalesce;
 
 /// A wheel, its entries, and the time.
 struct Bench {
@@ -327,78 +329,109 @@ fn time_that_goes_back_finds_nothing_and_moves_nothing() {
 fn a_split_leaves_what_is_ahead_and_takes_what_is_due() {
     for start in STARTS {
         let mut b = Bench::new(start);
-        let mut backlog = Backlog::new();
+        let mut backlogs = Backlogs::new(Policy::EARLIEST);
         let at = |ns: u64| start.checked_add(ns);
         let whens: Vec<u64> =
             (0..64).flat_map(|bit| [at(1 << bit), at((1 << bit) + 1)]).flatten().collect();
         let entries: Vec<u32> = whens.iter().map(|&when| b.insert(when)).collect();
         b.insert(start);
         let now = start.saturating_add(1 << 30);
-        b.raw.split_due(&mut backlog, now);
+        backlogs.split_due(&mut b.raw, now);
         b.check();
-        backlog.invariants(&b.e);
+        backlogs.invariants(&b.e);
         assert_eq!(b.raw.cursor(), now);
         assert!(!b.raw.is_due(now));
         for (&i, &when) in entries.iter().zip(&whens) {
-            assert!(when > now || backlog.holds(&b.e, i), "{when} is due at {now}");
+            assert!(when > now || backlogs.place(&b.e, i).is_some(), "{when} is due at {now}");
         }
 
         // Both of the slots' names and the late list are used again meanwhile.
         let late = b.insert(now);
-        assert!(!backlog.holds(&b.e, late));
+        assert!(backlogs.place(&b.e, late).is_none());
         for &when in &whens {
             if let Some(when) = when.checked_add(now - start) {
                 let i = b.insert(when);
-                assert!(!backlog.holds(&b.e, i), "{when} was inserted after the split");
+                assert!(backlogs.place(&b.e, i).is_none(), "{when} was inserted after the split");
                 b.remove(i);
             }
         }
-        backlog.invariants(&b.e);
+        backlogs.invariants(&b.e);
 
         // Every other one is removed, from where it is.
         for &i in entries.iter().step_by(2) {
-            if backlog.holds(&b.e, i) {
-                backlog.remove(&mut b.e, i)
-            } else {
-                b.raw.remove(&mut b.e, i)
+            match backlogs.place(&b.e, i) {
+                Some(place) => backlogs.remove(&mut b.e, place, i),
+                None => b.raw.remove(&mut b.e, i),
             }
             b.e.remove(i);
             b.check();
-            backlog.invariants(&b.e);
+            backlogs.invariants(&b.e);
         }
         let mut due = vec![];
-        while let Some(i) = backlog.take(&mut b.e) {
+        while let Some(i) = backlogs.take(&mut b.e, 0) {
             let when = b.e.when(i);
             if when <= now {
                 due.push(when)
             } else {
-                b.raw.insert(&mut b.e, i, when)
+                backlogs.put_back(&mut b.e, 0, &mut b.raw, i, when)
             }
             b.check();
-            backlog.invariants(&b.e);
+            backlogs.invariants(&b.e);
         }
-        assert!(backlog.is_empty());
+        backlogs.discard_empty();
+        assert!(backlogs.is_empty());
         let kept = whens.iter().skip(1).step_by(2);
         let mut expected: Vec<u64> = kept.copied().filter(|&when| when <= now).collect();
         expected.insert(0, start);
         assert_eq!(due, expected);
 
         // Empty again, it serves for the next storm.
-        b.raw.split_due(&mut backlog, u64::MAX);
+        backlogs.split_due(&mut b.raw, u64::MAX);
         assert!(b.raw.is_empty());
-        assert!(backlog.holds(&b.e, late));
-        assert_eq!(backlog.len() + due.len(), whens.len() / 2 + 2);
+        assert_eq!(backlogs.place(&b.e, late), Some(Place::Backlog(0)));
+        assert_eq!(backlogs.entries() + due.len(), whens.len() / 2 + 2);
     }
 }
 
 #[test]
-#[should_panic(expected = "the backlog still holds 1 entries")]
-fn a_split_onto_a_backlog_that_is_not_empty_is_refused() {
+fn crowds_are_split_off_one_after_the_other_until_all_backlogs_are_in_use() {
     let mut b = Bench::new(0);
-    let mut backlog = Backlog::new();
-    b.insert(1);
-    b.raw.split_due(&mut backlog, 1);
-    b.raw.split_due(&mut backlog, 2);
+    let mut backlogs = Backlogs::new(Policy::EARLIEST);
+    // Nothing is due: no backlog.
+    backlogs.split_due(&mut b.raw, 5);
+    assert!(backlogs.is_empty());
+    let mut crowds = vec![];
+    for n in 0..=u64::from(MOST) {
+        let now = 10 * (n + 1);
+        crowds.push([now - 1, now].map(|when| b.insert(when)));
+        backlogs.split_due(&mut b.raw, now);
+        backlogs.invariants(&b.e);
+        b.check();
+    }
+    for (n, crowd) in crowds.iter().enumerate() {
+        for &i in crowd {
+            assert_eq!(
+                backlogs.place(&b.e, i),
+                (n < usize::from(MOST)).then_some(Place::Backlog(n))
+            );
+        }
+    }
+    // What comes too late for its place belongs to the first that still has it before it.
+    let (ahead, late) = (b.entry(), b.entry());
+    assert!(backlogs.insert_if_ahead(&mut b.e, ahead, 28));
+    assert_eq!(backlogs.place(&b.e, ahead), Some(Place::Backlog(2)));
+    backlogs.invariants(&b.e);
+    assert!(!backlogs.insert_if_ahead(&mut b.e, late, 10 * u64::from(MOST) + 1));
+    // One that has become empty serves again.
+    for i in crowds[0] {
+        backlogs.remove(&mut b.e, Place::Backlog(0), i);
+    }
+    backlogs.discard_empty();
+    assert_eq!(backlogs.len(), usize::from(MOST) - 1);
+    backlogs.split_due(&mut b.raw, 10 * (u64::from(MOST) + 1));
+    assert!(b.raw.is_empty());
+    assert_eq!(backlogs.len(), usize::from(MOST));
+    backlogs.invariants(&b.e);
 }
 
 #[test]

@@ -5,7 +5,9 @@ mod axis;
 use self::axis::{Axis, nines_label, power_label};
 use super::series::{Series, Summary};
 use super::systems::Kind;
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::register_font;
 use std::error::Error;
@@ -156,22 +158,11 @@ impl<'a> Page<'a> {
         B: DrawingBackend,
         B::ErrorType: 'static,
     {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(24)
-            .caption(format!("load {}: by quantile", row.load), ("sans-serif", 18))
-            .x_label_area_size(44)
-            .y_label_area_size(76)
+        let mut chart = frame(area, &format!("load {}: by quantile", row.load))
             .build_cartesian_2d(Axis::nines(row.nines), Axis::decades(self.decades.clone()))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
+        mesh(&mut chart)
             .x_desc("share of tasks that were no later, spaced by 1/(1 - p)")
             .x_label_formatter(&nines_label)
-            .y_desc("lateness, µs")
-            .y_label_formatter(&power_label)
-            .label_style(("sans-serif", 14))
-            .axis_desc_style(("sans-serif", 15))
             .draw()?;
         for Line { name, color, quantiles, .. } in &row.lines {
             let color = *color;
@@ -203,25 +194,10 @@ impl<'a> Page<'a> {
         B: DrawingBackend,
         B::ErrorType: 'static,
     {
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .margin_right(24)
-            .caption(
-                format!("load {}: over time, dark worst, light median", row.load),
-                ("sans-serif", 18),
-            )
-            .x_label_area_size(44)
-            .y_label_area_size(76)
+        let caption = format!("load {}: over time, dark worst, light median", row.load);
+        let mut chart = frame(area, &caption)
             .build_cartesian_2d(0.0..row.seconds, Axis::decades(self.decades.clone()))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .x_desc("deadline, s since the start")
-            .y_desc("lateness, µs")
-            .y_label_formatter(&power_label)
-            .label_style(("sans-serif", 14))
-            .axis_desc_style(("sans-serif", 15))
-            .draw()?;
+        mesh(&mut chart).x_desc("deadline, s since the start").draw()?;
         for Line { color, medians, worst, .. } in &row.lines {
             for (points, radius, opacity) in [(worst, 3, 1.0), (medians, 2, 0.45)] {
                 let style = color.mix(opacity).filled();
@@ -230,6 +206,38 @@ impl<'a> Page<'a> {
         }
         Ok(())
     }
+}
+
+/// A chart with room for its caption and for the labels of its axes.
+fn frame<'a, B: DrawingBackend>(
+    area: &'a DrawingArea<B, Shift>,
+    caption: &str,
+) -> ChartBuilder<'a, 'static, B> {
+    let mut chart = ChartBuilder::on(area);
+    chart
+        .margin(12)
+        .margin_right(24)
+        .caption(caption, ("sans-serif", 18))
+        .x_label_area_size(44)
+        .y_label_area_size(76);
+    chart
+}
+
+/// The lines and labels of a chart of lateness.
+fn mesh<'a, 'b, B, X>(
+    chart: &'b mut ChartContext<'a, B, Cartesian2d<X, Axis>>,
+) -> MeshStyle<'a, 'b, X, Axis, B>
+where
+    B: DrawingBackend,
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT)
+        .y_desc("lateness, µs")
+        .y_label_formatter(&power_label)
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 15));
+    mesh
 }
 
 impl Row {
