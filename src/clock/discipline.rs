@@ -42,6 +42,16 @@
 //! is behind may be stepped forward, and what is ahead must be waited for. A rate that no kernel
 //! can have asked for (they end at 10 %) needs two baselines that agree, and counts as a fault.
 //!
+//! # Jumps
+//!
+//! Each sample is compared with the one before ([`classify`](super::classify)). What the kernel's clocks
+//! did among themselves is known at once. When counter and reference disagree, it takes the next baseline
+//! to tell a leap, after which the rate is what it was, from another rate: until then it is a suspect.
+//!
+//! A reference that goes back is *shifted*: from then on it is taken for what it reads and what it has
+//! lost, so that nobody waits for it to make up for that. When it leaps forward again, the shift is used
+//! up first. In the same way `CLOCK_BOOTTIME`, for elapsed time.
+//!
 //! # The error bound
 //!
 //! Each line carries the distance to the farther end of *ref* at its pivot, remaining phase
@@ -51,6 +61,9 @@
 //! 1.7 ms for the fastest slew that chrony makes, until the next sample shows it.
 
 use super::{
+    Instant,
+    classify::{self, APART_NS, Side, signed_since},
+    jump::{Jump, JumpKind, Passed},
     line::Line,
     rate::{Anchor, Rate, Window},
     report::OsReason,
@@ -90,6 +103,15 @@ const NOISE_NS: u64 = if cfg!(target_os = "linux") { 16 } else { 120 };
 /// This many faults, without a second of soundness between them, and the counter is given up.
 const MAX_FAULTS: u32 = 8;
 
+/// How long the counter isn't tried again after it was given up, at first; twice as long each time.
+const FIRST_EXILE_NS: u64 = ticks::NANOS_PER_SEC;
+
+/// And at the longest: a little over a quarter of an hour.
+const LONGEST_EXILE_NS: u64 = 1024 * FIRST_EXILE_NS;
+
+/// The counters of so many processors are told apart.
+const CPUS: usize = 8;
+
 /// This many first baselines whose halves disagree, and the counter isn't used at all.
 const MAX_BASELINES: u32 = 3;
 
@@ -112,8 +134,38 @@ pub(crate) struct Discipline {
     counts: Counts,
     /// Faults since the last second of soundness.
     recent_faults: u32,
-    /// The last sample of all witnesses: what a jump will be classified by.
+    /// The last sample of all witnesses, shifted: what the next is compared with.
     last: Option<Sample>,
+    /// A clock that goes back was told to, and is followed.
+    is_truth: bool,
+    /// How much `CLOCK_MONOTONIC` has lost by going back.
+    shift_ns: u64,
+    /// That has changed since the last line: the reference may not be where it was.
+    reference_moved: bool,
+    /// How much `CLOCK_BOOTTIME` has.
+    elapsed_shift_ns: u64,
+    /// What was found out and not yet asked for.
+    found: Vec<Found>,
+    /// How long the counter is left alone once it has been given up again.
+    exile_ns: u64,
+    /// When the counter may be tested again, by the shifted reference.
+    retest_at_ns: u64,
+}
+
+/// A jump, but for the time at which it was found out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    kind: JumpKind,
+    size_ns: i64,
+    rate_ppb: i64,
+    passed: Passed,
+}
+
+impl Found {
+    pub(crate) fn at(self, at: Instant) -> Jump {
+        let Self { kind, size_ns, rate_ppb, passed } = self;
+        Jump { kind, size_ns, rate_ppb, at, passed }
+    }
 }
 
 #[derive(Debug)]
@@ -123,7 +175,7 @@ enum Phase {
     /// The OS clock is served until the first baseline exists.
     Baseline { first: Anchor, middle: Option<Anchor>, attempts: u32 },
     /// The counter is served.
-    Running(Running),
+    Running(Box<Running>),
 }
 
 #[derive(Debug)]
@@ -136,8 +188,54 @@ struct Running {
     doubt: Option<Doubt>,
     /// What the rate must stay near, unless two baselines agree that it doesn't.
     nominal: u64,
-    /// The reference has gone back since the last line.
-    reference_regressed: bool,
+    /// A disagreement, until it is known what it was.
+    suspect: Option<Suspect>,
+    /// The last anchors by processor.
+    here: [Option<(usize, Anchor)>; CPUS],
+    /// `CLOCK_MONOTONIC` against `CLOCK_MONOTONIC_RAW`.
+    raw: RawWindow,
+}
+
+/// A disagreement between counter and reference: a leap, if the rate is then what it was.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    /// By how much the reference got ahead of the counter.
+    ahead_ns: i64,
+    /// The counter's rate before, and that of `CLOCK_MONOTONIC_RAW`.
+    rate: Rate,
+    raw_rate: Option<Rate>,
+    passed: Passed,
+    /// The counter of this processor agrees with itself.
+    consistent_here: bool,
+    /// The counter went wrong while the machine was suspended, as counters do.
+    excused: bool,
+}
+
+/// How `CLOCK_MONOTONIC` runs against the one that nobody slews, since the counter's rate changed.
+#[derive(Clone, Copy, Debug, Default)]
+struct RawWindow {
+    base: Option<Anchor>,
+    last: Option<Anchor>,
+}
+
+impl RawWindow {
+    fn push(&mut self, sample: &Sample) {
+        let Some(raw_ns) = sample.raw_ns else { return };
+        /// The two are read one right after the other, tens of nanoseconds apart.
+        const READS_NS: u64 = 50;
+        let anchor = Anchor { tick: raw_ns, half_ticks: READS_NS, ns: sample.monotonic_after_ns };
+        self.base.get_or_insert(anchor);
+        self.last = Some(anchor);
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        Rate::between(&self.base?, &self.last?)
+    }
+
+    /// Begins anew, where it has come to.
+    fn restart(&mut self) {
+        self.base = self.last;
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,13 +255,21 @@ pub(crate) struct Baseline {
 }
 
 impl Discipline {
-    pub(crate) const fn new() -> Self {
+    /// With `is_truth`, no clock is wrong, whatever it does: there is nothing to be made up for.
+    pub(crate) const fn new(is_truth: bool) -> Self {
         Self {
+            is_truth,
             phase: Phase::Off(OsReason::NotCalibrated),
             narrow_ticks: u64::MAX,
             counts: Counts { reanchors: 0, steps: 0, history_resets: 0, faults: 0 },
             recent_faults: 0,
             last: None,
+            shift_ns: 0,
+            reference_moved: false,
+            elapsed_shift_ns: 0,
+            found: Vec::new(),
+            exile_ns: FIRST_EXILE_NS,
+            retest_at_ns: u64::MAX,
         }
     }
 
@@ -172,16 +278,48 @@ impl Discipline {
         self.phase = Phase::Off(reason);
     }
 
-    /// Begins the first baseline.
+    /// Begins the first baseline, or one after a [`retest`](Self::is_retest_due).
     pub(crate) fn begin(&mut self, sample: &Sample) {
-        self.last = Some(*sample);
+        let sample = self.compare(sample);
+        self.retest_at_ns = u64::MAX;
         match Anchor::new(&sample.bracket) {
             Some(first) => {
                 self.narrow_ticks = narrow(sample.bracket.width());
+                self.recent_faults = 0;
                 self.phase = Phase::Baseline { first, middle: None, attempts: 1 };
             }
             None => self.retire(OsReason::CounterWentBack),
         }
+    }
+
+    /// Whether the counter, given up for its faults, has been left alone for long enough.
+    pub(crate) fn is_retest_due(&self, monotonic_ns: u64) -> bool {
+        monotonic_ns.saturating_add(self.shift_ns) >= self.retest_at_ns
+    }
+
+    /// When a retest is due, `u64::MAX` if none is. By `CLOCK_MONOTONIC` as it is.
+    pub(crate) fn retest_at_ns(&self) -> u64 {
+        match self.retest_at_ns {
+            u64::MAX => u64::MAX,
+            at => at.saturating_sub(self.shift_ns),
+        }
+    }
+
+    /// Puts the next retest off, because one is under way or has failed.
+    pub(crate) fn put_off_retest(&mut self, monotonic_ns: u64) {
+        let now_ns = monotonic_ns.saturating_add(self.shift_ns);
+        self.retest_at_ns = now_ns.saturating_add(self.exile_ns);
+        self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
+    }
+
+    /// What to add to `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`, because they went back.
+    pub(crate) fn shifts_ns(&self) -> (u64, u64) {
+        (self.shift_ns, self.elapsed_shift_ns)
+    }
+
+    /// The jumps that were found out since the last call.
+    pub(crate) fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
     }
 
     /// Why the OS clock is served; `None` if the counter is.
@@ -227,13 +365,12 @@ impl Discipline {
 
     /// Takes note of a sample. Returns the first baseline if this completes it.
     ///
-    /// *O*(1), no allocation.
+    /// *O*(1); allocates only when it finds a jump.
     pub(crate) fn observe(&mut self, sample: &Sample) -> Option<Baseline> {
-        let regressed =
-            self.last.is_some_and(|last| sample.bracket.monotonic_ns < last.bracket.monotonic_ns);
-        self.last = Some(*sample);
+        let before = self.last;
+        let sample = &self.compare(sample);
         let Some(anchor) = Anchor::new(&sample.bracket) else {
-            self.fault();
+            self.fault(sample);
             return None;
         };
         let is_narrow = self.judge_width(&sample.bracket);
@@ -241,17 +378,124 @@ impl Discipline {
             Phase::Off(_) => None,
             Phase::Baseline { .. } => self.observe_baseline(anchor),
             Phase::Running(running) => {
-                running.reference_regressed |= regressed;
-                let seen = running.observe(anchor, is_narrow);
+                running.raw.push(sample);
+                let seen = running.observe(anchor, is_narrow, before.as_ref(), sample);
+                running.note_place(sample.cpu, anchor);
                 self.counts.history_resets += u64::from(seen.restarted);
+                self.found.extend(seen.found);
                 if seen.fault {
-                    self.fault();
+                    self.fault(sample);
                 } else if seen.sound {
                     self.recent_faults = 0;
                 }
                 None
             }
         }
+    }
+
+    /// Compares the kernel's clocks with what they read before, and shifts those that went back.
+    /// Returns the sample as it is to be taken.
+    fn compare(&mut self, sample: &Sample) -> Sample {
+        let mut sample = sample.shifted(self.shift_ns, self.elapsed_shift_ns);
+        let Some(last) = self.last else {
+            self.last = Some(sample);
+            return sample;
+        };
+        let counter_ns = match &self.phase {
+            Phase::Running(running) => progress(running.rate, &last, &sample),
+            _ => None,
+        };
+        // As they are, for the record.
+        let passed = classify::passed(&last, &sample, counter_ns);
+        if !self.is_truth {
+            self.shift_monotonic(&last, &mut sample, &passed);
+            self.shift_boottime(&last, &mut sample, &passed);
+        }
+        let kernel = classify::kernel_clocks(&last, &sample);
+        if kernel.boottime_ns > 0 {
+            self.found(JumpKind::Suspend, kernel.boottime_ns, passed);
+        }
+        // If the reference alone moved, it is that that did.
+        let passed_now = classify::passed(&last, &sample, counter_ns);
+        let apart_ns = counter_ns.map_or(0, |ns| passed_now.monotonic_ns.saturating_sub(ns));
+        let by_reference = apart_ns.unsigned_abs() > kernel.realtime_ns.unsigned_abs() / 2
+            && Side::of(&passed_now) == Side::Counter;
+        if kernel.realtime_ns != 0 && !by_reference {
+            self.found(JumpKind::WallStep, kernel.realtime_ns, passed);
+        }
+        self.last = Some(sample);
+        sample
+    }
+
+    /// Makes up for a `CLOCK_MONOTONIC` that went back, and takes that back when it leaps forward.
+    fn shift_monotonic(&mut self, last: &Sample, sample: &mut Sample, passed: &Passed) {
+        let lost_ns = last.monotonic_after_ns.saturating_sub(sample.bracket.monotonic_ns);
+        let Passed { counter_ns, boottime_ns, realtime_ns, .. } = *passed;
+        let expected_ns = classify::expected_ns([counter_ns, Some(boottime_ns), Some(realtime_ns)]);
+        let apart_ns = counter_ns.map_or(0, |ns| passed.monotonic_ns.saturating_sub(ns));
+        let more = if lost_ns > 0 {
+            let due_ns = last.bracket.monotonic_ns.saturating_add(expected_ns);
+            due_ns.max(last.monotonic_after_ns) - sample.bracket.monotonic_ns
+        } else if apart_ns < 0
+            && counter_ns.is_some_and(|ns| is_leap(apart_ns, ns))
+            && Side::of(passed) == Side::Counter
+        {
+            apart_ns.unsigned_abs()
+        } else {
+            0
+        };
+        if more > 0 {
+            self.reference_moved = true;
+            self.shift_ns = self.shift_ns.saturating_add(more);
+            *sample = sample.shifted(more, 0);
+            let size_ns = i64::try_from(more).map_or(i64::MIN, |ns| -ns);
+            self.found(JumpKind::OsRegression, size_ns, *passed);
+            return;
+        }
+        // What it has gained over the others, beyond what a slight slew could.
+        let gained_ns =
+            passed.monotonic_ns.saturating_sub(i64::try_from(expected_ns).unwrap_or(i64::MAX));
+        let slew_ns = i64::try_from(expected_ns / SLIGHT).unwrap_or(i64::MAX);
+        let most_ns = slew_ns
+            .saturating_add(APART_NS)
+            .saturating_add(last.width_ns())
+            .saturating_add(sample.width_ns());
+        if self.shift_ns == 0 || gained_ns <= most_ns {
+            return;
+        }
+        let back_ns = self.shift_ns.min(gained_ns.unsigned_abs());
+        self.reference_moved = true;
+        self.shift_ns -= back_ns;
+        sample.bracket.monotonic_ns -= back_ns;
+        sample.monotonic_after_ns =
+            sample.monotonic_after_ns.saturating_sub(back_ns).max(sample.bracket.monotonic_ns);
+        if is_leap(gained_ns, counter_ns.unwrap_or(0)) {
+            self.found(JumpKind::Restore, gained_ns, *passed);
+        }
+    }
+
+    /// The same for `CLOCK_BOOTTIME`, which ought to go with the reference at least.
+    fn shift_boottime(&mut self, last: &Sample, sample: &mut Sample, passed: &Passed) {
+        let reference_ns = sample.bracket.monotonic_ns.saturating_sub(last.bracket.monotonic_ns);
+        let due_ns = last.boottime_ns.saturating_add(reference_ns);
+        if sample.boottime_ns < last.boottime_ns {
+            let more = due_ns - sample.boottime_ns;
+            self.elapsed_shift_ns = self.elapsed_shift_ns.saturating_add(more);
+            *sample = sample.shifted(0, more);
+            // One regression, not two, if the reference went with it.
+            if passed.monotonic_ns >= 0 {
+                let size_ns = i64::try_from(more).map_or(i64::MIN, |ns| -ns);
+                self.found(JumpKind::OsRegression, size_ns, *passed);
+            }
+        } else if self.elapsed_shift_ns > 0 && sample.boottime_ns > due_ns {
+            let back_ns = self.elapsed_shift_ns.min(sample.boottime_ns - due_ns);
+            self.elapsed_shift_ns -= back_ns;
+            sample.boottime_ns -= back_ns;
+        }
+    }
+
+    fn found(&mut self, kind: JumpKind, size_ns: i64, passed: Passed) {
+        self.found.push(Found { kind, size_ns, rate_ppb: 0, passed });
     }
 
     /// Begins the first baseline anew, or ends it: at 5 ms, if its halves agree.
@@ -285,7 +529,7 @@ impl Discipline {
         if half_bracket_ns > MAX_HALF_BRACKET_NS {
             self.retire(OsReason::CounterSlow { bracket_ns: half_bracket_ns.saturating_mul(2) });
         } else if early.agrees(&late) {
-            self.phase = Phase::Running(Running::new(*first, anchor, rate));
+            self.phase = Phase::Running(Box::new(Running::new(*first, anchor, rate)));
         } else if *attempts < MAX_BASELINES {
             (*first, *middle, *attempts) = (anchor, None, *attempts + 1);
             return None;
@@ -307,11 +551,13 @@ impl Discipline {
         }
     }
 
-    fn fault(&mut self) {
+    fn fault(&mut self, sample: &Sample) {
         self.counts.faults += 1;
         self.recent_faults += 1;
         if self.recent_faults > MAX_FAULTS && self.is_running() {
             self.retire(OsReason::CounterFaulty { faults: self.counts.faults });
+            self.retest_at_ns = sample.bracket.monotonic_ns.saturating_add(self.exile_ns);
+            self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
         }
     }
 
@@ -322,9 +568,11 @@ impl Discipline {
     /// preempted, or the counter has leapt), unless `last_try`.
     pub(crate) fn line(&mut self, old: &Line, pivot: u64, last_try: bool) -> Option<Line> {
         let Phase::Running(running) = &mut self.phase else {
-            let reference_ns = self.last.map(|sample| sample.bracket.monotonic_ns);
+            let moved = std::mem::take(&mut self.reference_moved);
+            let last = self.last.filter(|_| !moved);
+            let reference_ns = last.map(|sample| sample.bracket.monotonic_ns);
             let floor = if old.is_os() { old.pivot_ns } else { served(old, pivot, reference_ns) };
-            return Some(Line::os(floor));
+            return Some(Line::os(floor, self.shift_ns));
         };
         let reference = running.reference_at(pivot, last_try)?;
         let mut line = running.base_line(pivot);
@@ -342,12 +590,12 @@ impl Discipline {
                 }
                 Some(value) => Beginning { start: value, target },
                 None => {
-                    let witness = (!running.reference_regressed).then_some(reference.high);
+                    let witness = (!self.reference_moved).then_some(reference.high);
                     Beginning { start: target.max(served(old, pivot, witness)), target }
                 }
             }
         };
-        running.reference_regressed = false;
+        self.reference_moved = false;
         self.counts.reanchors += 1;
 
         line.pivot_ns = begin.start.min(Line::MAX_PIVOT_NS);
@@ -359,6 +607,22 @@ impl Discipline {
             .saturating_add(NOISE_NS);
         line.slew(begin.start, begin.target);
         Some(line)
+    }
+}
+
+impl Suspect {
+    /// It was a leap; `None` if the machine was suspended meanwhile, which has been told.
+    fn leap(self) -> Option<Found> {
+        let (kind, size_ns) = classify::leap(&self.passed, self.ahead_ns, self.consistent_here);
+        let found = Found { kind, size_ns, rate_ppb: 0, passed: self.passed };
+        (!self.excused).then_some(found)
+    }
+
+    /// It was a change of rate, to `rate`, and of `CLOCK_MONOTONIC_RAW`'s to `raw_rate`.
+    fn rate(self, rate: Rate, raw_rate: Option<Rate>) -> Found {
+        let raw = self.raw_rate.zip(raw_rate).map(|(before, after)| before.change_ppb(&after));
+        let (kind, rate_ppb) = classify::rate(self.rate.change_ppb(&rate), raw);
+        Found { kind, size_ns: 0, rate_ppb, passed: self.passed }
     }
 }
 
@@ -392,6 +656,22 @@ fn served(old: &Line, pivot: u64, reference_ns: Option<u64>) -> u64 {
     last.min(old.pivot_ns.saturating_add(by_reference).saturating_add(old.error_ns))
 }
 
+/// How far the counter went from one sample to the next; `None` if it went back within one.
+fn progress(rate: Rate, from: &Sample, to: &Sample) -> Option<i64> {
+    let (from, to) = (Anchor::new(&from.bracket)?, Anchor::new(&to.bracket)?);
+    let ns = |ticks| i64::try_from(ticks::ns_floor(ticks, rate.mult)).unwrap_or(i64::MAX);
+    Some(match to.tick.checked_sub(from.tick) {
+        Some(forward) => ns(forward),
+        None => -ns(from.tick - to.tick),
+    })
+}
+
+/// Whether counter and reference are further apart than any slew takes them.
+fn is_leap(apart_ns: i64, counter_ns: i64) -> bool {
+    let most = counter_ns.unsigned_abs() / (KERNEL_LIMIT - 1) + LEAP_NS;
+    apart_ns.unsigned_abs() > most
+}
+
 /// Twice the narrowest, and a little for counters whose brackets are a tick or two.
 fn narrow(width: u64) -> u64 {
     width.saturating_mul(2).saturating_add(4)
@@ -417,6 +697,8 @@ struct Seen {
     fault: bool,
     /// The rate has held for a second.
     sound: bool,
+    /// What it turned out to be that made counter and reference disagree.
+    found: Option<Found>,
 }
 
 impl Running {
@@ -429,7 +711,9 @@ impl Running {
             rate,
             doubt: None,
             nominal: rate.mult,
-            reference_regressed: false,
+            suspect: None,
+            here: [None; CPUS],
+            raw: RawWindow::default(),
         }
     }
 
@@ -438,12 +722,113 @@ impl Running {
         self.doubt.is_some() || self.window.baseline_ns(&self.latest) < ticks::NANOS_PER_SEC
     }
 
-    fn observe(&mut self, anchor: Anchor, is_narrow: bool) -> Seen {
-        let previous = std::mem::replace(&mut self.latest, anchor);
-        if self.doubt.is_some() {
+    /// Keeps the anchor as the last of this processor.
+    fn note_place(&mut self, cpu: Option<usize>, anchor: Anchor) {
+        let Some(cpu) = cpu else { return };
+        self.here[cpu % CPUS] = Some((cpu, anchor));
+    }
+
+    /// Whether the counter of this processor, and the reference, went as far as each other since they
+    /// were last read here, which another processor's since then did not.
+    fn is_consistent_here(
+        &self,
+        rate: Rate,
+        sample: &Sample,
+        anchor: &Anchor,
+        ahead_ns: i64,
+    ) -> bool {
+        let Some(Some((cpu, before))) = sample.cpu.map(|cpu| self.here[cpu % CPUS]) else {
+            return false;
+        };
+        let Some(ticks) = anchor.tick.checked_sub(before.tick) else { return false };
+        // Read here last, it is the very interval that has shown the disagreement.
+        if Some(cpu) != sample.cpu || before == self.latest || before.tick == anchor.tick {
+            return false;
+        }
+        let here_ns = signed_since(anchor.ns_since(&before), ticks::ns_floor(ticks, rate.mult));
+        here_ns.unsigned_abs() < ahead_ns.unsigned_abs() / 8
+    }
+
+    fn observe(
+        &mut self,
+        anchor: Anchor,
+        is_narrow: bool,
+        before: Option<&Sample>,
+        sample: &Sample,
+    ) -> Seen {
+        let previous = self.latest;
+        let old = self.rate;
+        let mut seen = if self.doubt.is_some() {
             self.settle(previous, anchor)
         } else {
             self.check(previous, anchor, is_narrow)
+        };
+        let was_known = self.suspect.is_none();
+        seen.found = self.resolve(&seen, anchor);
+        if seen.restarted && was_known {
+            self.suspect = before.map(|before| self.suspect(old, before, sample, &anchor));
+            seen.fault &= self.suspect.is_none_or(|suspect| !suspect.excused);
+            if self.is_certain() {
+                seen.found = seen.found.or(self.suspect.take().and_then(Suspect::leap));
+            }
+        }
+        if seen.restarted {
+            self.raw.restart();
+        }
+        self.latest = anchor;
+        seen
+    }
+
+    /// What a disagreement with the `rate` so far looks like when it is noticed.
+    fn suspect(&self, rate: Rate, before: &Sample, sample: &Sample, anchor: &Anchor) -> Suspect {
+        let counter_ns = progress(rate, before, sample);
+        let passed = classify::passed(before, sample, counter_ns);
+        let ahead_ns = passed.monotonic_ns.saturating_sub(counter_ns.unwrap_or(0));
+        Suspect {
+            ahead_ns,
+            rate,
+            raw_rate: self.raw.rate(),
+            passed,
+            consistent_here: self.is_consistent_here(rate, sample, anchor, ahead_ns),
+            excused: classify::kernel_clocks(before, sample).boottime_ns > 0,
+        }
+    }
+
+    /// Whether it needs no other sample to tell that it was a leap: counters don't go back, and two
+    /// counters are told apart at once.
+    fn is_certain(&self) -> bool {
+        self.suspect.is_some_and(|suspect| {
+            suspect.consistent_here || suspect.passed.counter_ns.is_some_and(|ns| ns < 0)
+        })
+    }
+
+    /// What the suspect was, once a baseline has told.
+    fn resolve(&mut self, seen: &Seen, anchor: Anchor) -> Option<Found> {
+        let suspect = self.suspect?;
+        if seen.restarted
+            || self.doubt.is_some()
+            || self.window.baseline_ns(&anchor) < MIN_BASELINE_NS
+        {
+            // Not known yet. A rate that has gone back to what it was makes it a leap.
+            return None;
+        }
+        self.suspect = None;
+        let distance = self.rate.distance(&suspect.rate);
+        let bounds = self.rate.bound.saturating_add(suspect.rate.bound);
+        let by_rate = ticks::ns_floor(
+            ticks::ticks_floor(suspect.passed.monotonic_ns.unsigned_abs(), suspect.rate.mult),
+            distance,
+        );
+        // Another rate, if there is one and it explains at least half of what was seen.
+        if distance > bounds
+            && by_rate.saturating_add(NOISE_NS) >= suspect.ahead_ns.unsigned_abs() / 2
+        {
+            return Some(suspect.rate(self.rate, self.raw.rate()));
+        }
+        if suspect.ahead_ns.unsigned_abs() > APART_NS.unsigned_abs() {
+            suspect.leap()
+        } else {
+            None
         }
     }
 

@@ -87,9 +87,14 @@ struct Play {
     clock: Clock,
     /// The latest time that `now` has served.
     served_ns: u64,
+    /// What the reference is made up for.
+    shift_ns: u64,
+    /// The latest elapsed time.
+    elapsed_ns: u64,
     /// The latest that the timebase has served, before it is held to the last.
     raw_ns: u64,
     counter_is_sound: bool,
+    counter_stands: bool,
     /// `CLOCK_MONOTONIC` has gone back since the last look at it.
     reference_went_back: bool,
     /// How long it is since the last change.
@@ -98,6 +103,8 @@ struct Play {
     anchors: Option<u64>,
     /// How long it has been calm.
     calm_ns: u64,
+    /// What the reference was made up for then.
+    calm_shift_ns: u64,
 }
 
 impl Play {
@@ -109,11 +116,15 @@ impl Play {
             clock,
             served_ns: 0,
             raw_ns: 0,
+            shift_ns: 0,
+            elapsed_ns: 0,
             counter_is_sound: true,
+            counter_stands: false,
             reference_went_back: false,
             since_ns: 0,
             anchors: None,
             calm_ns: 0,
+            calm_shift_ns: 0,
         }
     }
 
@@ -131,6 +142,9 @@ impl Play {
             }
             Op::Rate(witness, ppm) => {
                 self.manual.set_rate(witness, ppm);
+                if witness == Witness::Counter {
+                    self.counter_stands = ppm <= -1_000_000;
+                }
                 self.disturb(witness);
             }
             Op::Jump(witness, distance) => {
@@ -153,6 +167,12 @@ impl Play {
     fn advance(&mut self, ns: u64) {
         self.manual.advance(Duration::from_nanos(ns));
         self.since_ns = self.since_ns.saturating_add(ns);
+        let shift_ns = self.manual.held().timebase.shift_ns();
+        if shift_ns != self.calm_shift_ns {
+            // The reference is not just what a witness reads, but what was made of that.
+            self.calm_shift_ns = shift_ns;
+            (self.since_ns, self.anchors, self.calm_ns) = (0, None, 0);
+        }
         let reanchors = self.clock.stats().reanchors;
         match self.anchors {
             None if self.since_ns >= SEEN_NS => self.anchors = Some(reanchors),
@@ -163,16 +183,22 @@ impl Play {
         }
     }
 
-    fn monotonic_ns(&self) -> u64 {
-        self.manual.witness(Witness::Monotonic)
+    /// `CLOCK_MONOTONIC`, made up for what it has lost by going back.
+    fn reference_ns(&self) -> u64 {
+        let shift_ns = self.manual.held().timebase.shift_ns();
+        self.manual.witness(Witness::Monotonic).saturating_add(shift_ns)
     }
 
     fn read(&mut self) {
-        let before_ns = self.monotonic_ns();
+        let before_ns = self.reference_ns();
         let (raw_ns, error_ns) = self.manual.held().timebase.now_and_error_ns();
-        let after_ns = self.monotonic_ns();
+        let after_ns = self.reference_ns();
+        // It has come out during the read that a leap made up for an earlier one.
+        let (before_ns, after_ns) = (before_ns.min(after_ns), before_ns.max(after_ns));
         self.check_raw(raw_ns);
-        if self.calm_ns >= CALM_NS {
+        // That a counter stands still shows to the driver only.
+        let same = self.manual.held().timebase.shift_ns() == self.calm_shift_ns;
+        if self.calm_ns >= CALM_NS && same && !self.counter_stands {
             assert!(
                 (before_ns.saturating_sub(error_ns)..=after_ns.saturating_add(error_ns))
                     .contains(&raw_ns),
@@ -185,13 +211,18 @@ impl Play {
         }
         let raw_ns = self.manual.held().timebase.now_ns();
         self.check_raw(raw_ns);
-        self.clock.now_elapsed();
+        let elapsed_ns = self.clock.now_elapsed().as_nanos();
+        assert!(elapsed_ns >= self.elapsed_ns, "elapsed time went back");
+        self.elapsed_ns = elapsed_ns;
     }
 
     /// What the timebase reads before it is held to what it has read before: even that goes back
     /// only if a witness does, and by no more than a horizon if it is the counter.
     fn check_raw(&mut self, raw_ns: u64) {
-        let went_back = std::mem::take(&mut self.reference_went_back);
+        let shift_ns = self.manual.held().timebase.shift_ns();
+        // Once it has been found out that a leap made up for an earlier one.
+        let rejoined = std::mem::replace(&mut self.shift_ns, shift_ns) > shift_ns;
+        let went_back = std::mem::take(&mut self.reference_went_back) || rejoined;
         let by_counter = self.clock.source() == Source::Counter;
         if went_back && !by_counter {
             self.raw_ns = raw_ns;
@@ -214,14 +245,15 @@ impl Play {
             self.clock.warm_up();
         }
         let reading = self.clock.sample();
-        let monotonic_ns = self.monotonic_ns();
-        assert!(reading.safe_ns <= monotonic_ns, "{reading:?} at {monotonic_ns}");
-        assert!(reading.safe_ns <= reading.monotonic_ns, "{reading:?}");
+        let reference_ns = self.reference_ns();
+        assert!(reading.safe_ns <= reference_ns, "{reading:?} at {reference_ns}");
         assert!(reading.safe_ns <= reading.now_ns, "{reading:?}");
         assert!(reading.now_ns >= self.served_ns, "{reading:?}, {} served", self.served_ns);
         self.served_ns = reading.now_ns;
         for deadline_ns in [0, reading.now_ns, u64::MAX] {
-            assert!(self.clock.kernel_deadline(deadline_ns) >= deadline_ns);
+            let shift_ns = self.manual.held().timebase.shift_ns();
+            let until_ns = self.clock.kernel_deadline(deadline_ns);
+            assert!(until_ns.saturating_add(shift_ns) >= deadline_ns);
         }
         let raw_ns = self.manual.held().timebase.now_ns();
         self.check_raw(raw_ns);
@@ -233,9 +265,10 @@ impl Play {
         {
             self.manual.set_rate(witness, 0);
         }
+        self.counter_stands = false;
         self.manual.set_read_cost(Duration::from_nanos(20));
         self.disturb(Witness::Boottime);
-        if self.monotonic_ns().max(self.served_ns) > u64::MAX / 2 {
+        if self.reference_ns().max(self.served_ns) > u64::MAX / 2 {
             return;
         }
         self.live(2000);
@@ -261,6 +294,6 @@ impl Play {
     /// How far the time is ahead of the reference.
     fn raw_ahead_ns(&self) -> i64 {
         let raw_ns = self.manual.held().timebase.now_ns();
-        raw_ns.cast_signed() - self.monotonic_ns().cast_signed()
+        raw_ns.cast_signed() - self.reference_ns().cast_signed()
     }
 }

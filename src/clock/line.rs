@@ -8,7 +8,7 @@ use super::ticks;
 /// `pivot_ns`. So the change between counter and OS clock is published like any other line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// The counter at the pivot.
+    /// The counter at the pivot. Of the order to read the OS clock: what to add to that.
     pub(crate) pivot_tick: u64,
     /// Our time at the pivot; of a line of the counter at most [`Line::MAX_PIVOT_NS`].
     pub(crate) pivot_ns: u64,
@@ -33,9 +33,9 @@ impl Line {
     /// The latest pivot: the latest instant, less the longest horizon.
     pub(crate) const MAX_PIVOT_NS: u64 = u64::MAX - Self::MAX_SPAN_NS;
 
-    /// The order to read the OS clock, and to serve at least `floor_ns`.
-    pub(crate) fn os(floor_ns: u64) -> Self {
-        Self { pivot_ns: floor_ns, ..Self::default() }
+    /// The order to read the OS clock, add `shift_ns`, and serve at least `floor_ns`.
+    pub(crate) fn os(floor_ns: u64, shift_ns: u64) -> Self {
+        Self { pivot_ns: floor_ns, pivot_tick: shift_ns, ..Self::default() }
     }
 
     #[inline(always)]
@@ -65,7 +65,7 @@ impl Line {
     #[inline(always)]
     pub(crate) fn value(&self, stamp: u64) -> Option<u64> {
         if self.is_os() {
-            return Some(stamp.max(self.pivot_ns));
+            return Some(stamp.saturating_add(self.pivot_tick).max(self.pivot_ns));
         }
         // A stamp before the pivot wraps around to a long time after it.
         let dt = stamp.wrapping_sub(self.pivot_tick);
@@ -90,7 +90,7 @@ impl Line {
     /// How far from the reference [`value`](Self::value) may be at `stamp`. Rounds up.
     pub(crate) fn error(&self, stamp: u64) -> u64 {
         if self.is_os() {
-            return self.pivot_ns.saturating_sub(stamp);
+            return self.pivot_ns.saturating_sub(stamp.saturating_add(self.pivot_tick));
         }
         let dt = stamp.saturating_sub(self.pivot_tick);
         self.error_ns.saturating_add(ticks::ns_ceil(dt, self.error_mult))
@@ -143,9 +143,11 @@ mod tests {
 
     #[test]
     fn the_os_clock_is_served_but_never_below_the_floor() {
-        let os = Line::os(70);
+        let os = Line::os(70, 0);
         assert_eq!((os.value(60), os.error(60)), (Some(70), 10));
         assert_eq!((os.value(u64::MAX), os.error(u64::MAX)), (Some(u64::MAX), 0));
+        let shifted = Line::os(70, 20);
+        assert_eq!((shifted.value(60), shifted.error(40)), (Some(80), 10));
         assert!(Line::words_are_os(&os.into_words()));
         assert!(!Line::words_are_os(&line().into_words()));
         assert_eq!(Line::from_words(line().into_words()), line());

@@ -21,6 +21,9 @@ use crate::sync::{
 /// One hour: so that instants before the start exist.
 const START_NS: u64 = 3_600_000_000_000;
 
+/// How many processors a script has.
+const CPUS: usize = 8;
+
 /// Where the wall clock starts: 2020-09-13.
 const START_UNIX_NS: u64 = 1_600_000_000_000_000_000;
 
@@ -72,6 +75,8 @@ pub enum Witness {
     Boottime,
     /// `CLOCK_REALTIME`, in nanoseconds.
     Realtime,
+    /// `CLOCK_MONOTONIC_RAW`, in nanoseconds.
+    Raw,
 }
 
 impl ManualClock {
@@ -120,7 +125,10 @@ impl ManualClock {
                 Track::new(START_NS, ticks::NANOS_PER_SEC),
                 Track::new(START_NS, ticks::NANOS_PER_SEC),
                 Track::new(START_UNIX_NS, ticks::NANOS_PER_SEC),
+                Track::new(START_NS, ticks::NANOS_PER_SEC),
             ],
+            cpu: 0,
+            skew: [0; CPUS],
         };
         let script = Script { truth: Mutex::new(truth), has_counter: counter_hz > 0 };
         Self { shared: Arc::new(Held::new(script)) }
@@ -228,6 +236,46 @@ impl ManualClock {
         self.truth(|truth| truth.read(witness))
     }
 
+    /// Has the counter of processor `cpu` off by `ticks`.
+    ///
+    /// # Panics
+    ///
+    /// Unless `cpu` is less than 8.
+    pub fn set_skew(&self, cpu: usize, ticks: i64) {
+        self.truth(|truth| truth.skew[cpu] = ticks);
+    }
+
+    /// Has all readers run on processor `cpu` from now on. At first, they run on processor 0.
+    ///
+    /// # Panics
+    ///
+    /// Unless `cpu` is less than 8.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::{JumpKind, ManualClock, Source};
+    ///
+    /// let manual = ManualClock::scripted(1_000_000_000);
+    /// let clock = manual.clock();
+    /// for _ in 0..3 {
+    ///     clock.calibrate();
+    ///     manual.advance(Duration::from_millis(3));
+    /// }
+    /// manual.set_skew(1, -50_000_000);
+    /// for i in 0..4 {
+    ///     manual.migrate(i % 2);
+    ///     clock.report();
+    ///     manual.advance(Duration::from_millis(100));
+    /// }
+    /// assert!(clock.jumps().count(JumpKind::CounterSkew) > 0);
+    /// ```
+    pub fn migrate(&self, cpu: usize) {
+        assert!(cpu < CPUS, "processor {cpu} of {CPUS}");
+        self.truth(|truth| truth.cpu = cpu);
+    }
+
     /// How long it takes to read a kernel clock: time that passes with every read from now on.
     ///
     /// This is how wide brackets are, within which the counter is compared with `CLOCK_MONOTONIC`.
@@ -271,6 +319,7 @@ impl fmt::Debug for ManualClock {
 pub(crate) struct Held<W> {
     pub(crate) timebase: Timebase<W>,
     latest_ns: AtomicU64,
+    latest_elapsed_ns: AtomicU64,
     held_reads: AtomicU64,
 }
 
@@ -279,6 +328,7 @@ impl<W: Witnesses> Held<W> {
         Self {
             timebase: Timebase::new(witnesses),
             latest_ns: AtomicU64::new(0),
+            latest_elapsed_ns: AtomicU64::new(0),
             held_reads: AtomicU64::new(0),
         }
     }
@@ -292,6 +342,12 @@ impl<W: Witnesses> Held<W> {
             self.held_reads.fetch_add(1, Relaxed);
         }
         latest_ns.max(ns)
+    }
+
+    /// The later of `ns` and the latest elapsed time that was served.
+    pub(crate) fn hold_elapsed(&self, ns: u64) -> u64 {
+        // Ordering: AcqRel, as above.
+        self.latest_elapsed_ns.fetch_max(ns, AcqRel).max(ns)
     }
 
     pub(crate) fn held_reads(&self) -> u64 {
@@ -311,7 +367,10 @@ pub(crate) struct Script {
 struct Truth {
     now_ns: u64,
     read_cost_ns: u64,
-    tracks: [Track; 4],
+    tracks: [Track; 5],
+    /// On which processor the readers run, and how far the counters of each are off.
+    cpu: usize,
+    skew: [i64; CPUS],
 }
 
 /// One witness: what it read at some time, and how it has moved since.
@@ -329,6 +388,7 @@ const fn index(witness: Witness) -> usize {
         Witness::Monotonic => 1,
         Witness::Boottime => 2,
         Witness::Realtime => 3,
+        Witness::Raw => 4,
     }
 }
 
@@ -394,7 +454,20 @@ impl Script {
 
 impl Witnesses for Script {
     fn counter(&self) -> u64 {
-        lock(&self.truth).read(Witness::Counter)
+        let truth = lock(&self.truth);
+        truth.read(Witness::Counter).saturating_add_signed(truth.skew[truth.cpu])
+    }
+
+    fn raw_ns(&self) -> Option<u64> {
+        Some(self.kernel_clock(Witness::Raw))
+    }
+
+    fn cpu(&self) -> Option<usize> {
+        Some(lock(&self.truth).cpu)
+    }
+
+    fn are_truth(&self) -> bool {
+        !self.has_counter
     }
 
     fn monotonic_ns(&self) -> u64 {

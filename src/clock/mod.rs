@@ -23,16 +23,18 @@
 //!
 //! How that is done: `docs/clock.md`, and the docs of the modules inside.
 
-use std::{cell::Cell, env, fmt, sync::LazyLock, time::Duration};
+use std::{cell::Cell, env, fmt, sync::LazyLock, thread::LocalKey, time::Duration};
 
 #[allow(unsafe_code, reason = "fences")]
 mod arch;
+mod classify;
 mod discipline;
 mod epoch;
 #[cfg(any(test, fuzzing))]
 #[allow(missing_docs, reason = "for tests and fuzz targets")]
 pub mod harness;
 mod instant;
+mod jump;
 mod line;
 mod manual;
 #[allow(unsafe_code, reason = "system calls")]
@@ -49,6 +51,7 @@ mod timebase;
 mod witness;
 
 pub use instant::{Active, Class, Elapsed, Instant};
+pub use jump::{Jump, JumpKind, Jumps, Passed};
 pub use manual::{ManualClock, Witness};
 pub use report::{OsReason, Processors, Report, SelfTest, Source, Stats, Verdict, Verdicts};
 
@@ -109,6 +112,17 @@ static SYSTEM: LazyLock<System> = LazyLock::new(|| System {
 thread_local! {
     /// What this thread has last read on the process's clock.
     static LAST_NS: Cell<u64> = const { Cell::new(0) };
+    /// And of elapsed time.
+    static LAST_ELAPSED_NS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The later of `ns` and what this thread has read before.
+#[inline]
+fn hold(last: &'static LocalKey<Cell<u64>>, ns: u64) -> u64 {
+    last.with(|last| {
+        last.set(last.get().max(ns));
+        last.get()
+    })
 }
 
 impl System {
@@ -308,10 +322,10 @@ impl Clock {
     /// ```
     #[inline]
     pub fn now_elapsed(&self) -> Instant<Elapsed> {
-        use witness::Witnesses;
         Instant::from_nanos(match &self.0 {
-            Kind::System | Kind::Own(_) => os::boottime_ns(),
-            Kind::Manual(manual) => manual.held().timebase.witnesses().boottime_ns(),
+            Kind::System => hold(&LAST_ELAPSED_NS, SYSTEM.timebase.elapsed_ns()),
+            Kind::Own(own) => own.hold_elapsed(own.timebase.elapsed_ns()),
+            Kind::Manual(manual) => manual.held().hold_elapsed(manual.held().timebase.elapsed_ns()),
         })
     }
 
@@ -395,6 +409,65 @@ impl Clock {
             self.sample();
         }
         self.source()
+    }
+
+    /// How the clocks of this machine have jumped, and how long this process was kept from running: as
+    /// far as this clock has noticed, which is whenever a driver on it wakes or parks, and at slow reads.
+    ///
+    /// To be told of each, see [`Timekeeper::on_jump`](crate::Timekeeper::on_jump).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::clock::{JumpKind, ManualClock, Witness};
+    ///
+    /// let manual = ManualClock::new();
+    /// let clock = manual.clock();
+    /// clock.report();
+    /// // The machine is suspended for a minute, and the wall clock is set back by an hour.
+    /// manual.jump(Witness::Boottime, 60_000_000_000);
+    /// manual.jump(Witness::Realtime, 60_000_000_000 - 3_600_000_000_000);
+    /// manual.advance(Duration::from_millis(5));
+    /// clock.report();
+    /// let jumps = clock.jumps();
+    /// assert_eq!(jumps.last(JumpKind::Suspend).unwrap().size_ns, 60_000_000_000);
+    /// assert_eq!(jumps.last(JumpKind::WallStep).unwrap().size_ns, -3_600_000_000_000);
+    /// assert_eq!(jumps.total(), 2);
+    /// ```
+    pub fn jumps(&self) -> Jumps {
+        self.with_state(|state| state.record.jumps().clone())
+    }
+
+    /// How many jumps there are on record, and when that is more than `from`, those that are newer.
+    pub(crate) fn jumps_since(&self, from: u64) -> Option<(u64, Vec<Jump>)> {
+        let len = match &self.0 {
+            Kind::System => SYSTEM.timebase.jumps(),
+            Kind::Own(own) => own.timebase.jumps(),
+            Kind::Manual(manual) => manual.held().timebase.jumps(),
+        };
+        if len <= from {
+            return None;
+        }
+        Some(self.with_state(|state| (state.record.len(), state.record.since(from).collect())))
+    }
+
+    fn with_state<R: Default>(&self, f: impl FnOnce(&mut timebase::State) -> R) -> R {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.with_state(f),
+            Kind::Own(own) => own.timebase.with_state(f),
+            Kind::Manual(manual) => manual.held().timebase.with_state(f),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Puts it on record that the process was kept from running.
+    pub(crate) fn add_stall(&self, size_ns: u64, at: Instant) {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.add_stall(size_ns, at),
+            Kind::Own(own) => own.timebase.add_stall(size_ns, at),
+            Kind::Manual(manual) => manual.held().timebase.add_stall(size_ns, at),
+        }
     }
 
     /// What the clock has done so far.
@@ -481,11 +554,32 @@ impl Clock {
     ///
     /// Never before `deadline_ns`: a timer must not fire before that on `CLOCK_MONOTONIC`, either.
     pub(crate) fn kernel_deadline(&self, deadline_ns: u64) -> u64 {
-        deadline_ns.saturating_add(match &self.0 {
-            Kind::System => SYSTEM.timebase.lag_ns(),
-            Kind::Own(own) => own.timebase.lag_ns(),
-            Kind::Manual(manual) => manual.held().timebase.lag_ns(),
-        })
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.kernel_deadline(deadline_ns),
+            Kind::Own(own) => own.timebase.kernel_deadline(deadline_ns),
+            Kind::Manual(manual) => manual.held().timebase.kernel_deadline(deadline_ns),
+        }
+    }
+
+    /// Whether the counter, given up for its faults, should be tested again: to be asked after a
+    /// [`sample`](Self::sample), and followed by a [`retest`](Self::retest).
+    pub(crate) fn is_retest_due(&self, monotonic_ns: u64) -> bool {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.is_retest_due(monotonic_ns),
+            Kind::Own(own) => own.timebase.is_retest_due(monotonic_ns),
+            Kind::Manual(manual) => manual.held().timebase.is_retest_due(monotonic_ns),
+        }
+    }
+
+    /// Tests the counter again. Takes as long as [`warm_up`](Self::warm_up).
+    pub(crate) fn retest(&self) {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.retest(Os::prepare),
+            Kind::Own(own) => own.timebase.retest(Os::prepare),
+            Kind::Manual(manual) => {
+                manual.held().timebase.retest(|script, test| script.prepare(test));
+            }
+        }
     }
 
     /// Tests the counter, and begins the first baseline; later samples complete it.

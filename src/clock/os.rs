@@ -4,8 +4,8 @@
 //! or a vDSO lookup of our own: it is as fast, and a preloaded library or a test binary that
 //! defines the symbol then owns our time too.
 
-pub(crate) use affinity::{Affinity, pin_this_thread};
-pub(crate) use imp::{boottime_ns, monotonic_ns, realtime_ns};
+pub(crate) use affinity::{Affinity, cpu, pin_this_thread};
+pub(crate) use imp::{boottime_ns, monotonic_ns, raw_ns, realtime_ns};
 
 #[cfg(unix)]
 mod imp {
@@ -54,6 +54,15 @@ mod imp {
         read(libc::CLOCK_REALTIME)
     }
 
+    /// `CLOCK_MONOTONIC_RAW`: the kernel's clock as nobody has slewed it.
+    #[inline]
+    pub(crate) fn raw_ns() -> Option<u64> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return Some(read(libc::CLOCK_MONOTONIC_RAW));
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        None
+    }
+
     #[inline]
     fn read(id: libc::clockid_t) -> u64 {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -94,6 +103,10 @@ mod imp {
     }
 
     /// Nanoseconds since the Unix epoch, as far as the machine knows.
+    pub(crate) fn raw_ns() -> Option<u64> {
+        None
+    }
+
     pub(crate) fn realtime_ns() -> u64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, saturating_ns)
     }
@@ -140,6 +153,13 @@ mod affinity {
         set_affinity(&set)
     }
 
+    /// The processor that this thread runs on at the moment.
+    #[inline]
+    pub(crate) fn cpu() -> Option<usize> {
+        // SAFETY: no arguments, no effects.
+        usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+    }
+
     fn set_affinity(set: &libc::cpu_set_t) -> bool {
         // SAFETY: `set` is as large as is said, and borrowed for the call only.
         unsafe { libc::sched_setaffinity(0, size_of_val(set), set) == 0 }
@@ -161,6 +181,10 @@ mod affinity {
         }
 
         pub(crate) fn restore(&self) {}
+    }
+
+    pub(crate) fn cpu() -> Option<usize> {
+        None
     }
 
     pub(crate) fn pin_this_thread(_cpu: usize) -> bool {

@@ -72,6 +72,13 @@ impl Rate {
         self.mult.abs_diff(other.mult)
     }
 
+    /// By how many parts per billion `after` is faster.
+    pub(crate) fn change_ppb(&self, after: &Self) -> i64 {
+        let change = i128::from(after.mult) - i128::from(self.mult);
+        let ppb = change * 1_000_000_000 / i128::from(self.mult.max(1));
+        i64::try_from(ppb).unwrap_or(i64::MAX)
+    }
+
     /// Whether both can be right: they are no further apart than their bounds allow.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.distance(other) <= self.bound.saturating_add(other.bound)

@@ -74,4 +74,12 @@ impl Witnesses for Os {
     fn realtime_ns(&self) -> u64 {
         os::realtime_ns()
     }
+
+    fn raw_ns(&self) -> Option<u64> {
+        os::raw_ns()
+    }
+
+    fn cpu(&self) -> Option<usize> {
+        os::cpu()
+    }
 }

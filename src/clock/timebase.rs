@@ -10,7 +10,10 @@
 use std::{process, sync::Once, time::Duration};
 
 use super::{
-    discipline::{Discipline, MIN_BASELINE_NS},
+    Instant,
+    classify::signed_since,
+    discipline::{Discipline, MIN_BASELINE_NS, SPAN_NS},
+    jump::{Jump, JumpKind, Passed, Record},
     line::Line,
     report::{OsReason, SelfTest},
     seqlock::SeqLock,
@@ -33,7 +36,8 @@ pub(crate) struct Reading {
     /// A timer whose deadline is at or before this may fire: at most `now_ns` less the error bound,
     /// and at most `monotonic_ns`.
     pub(crate) safe_ns: u64,
-    /// What `CLOCK_MONOTONIC` read during the call.
+    /// What `CLOCK_MONOTONIC` read during the call; `safe_ns` is at most this and what that clock has
+    /// lost by going back.
     pub(crate) monotonic_ns: u64,
 }
 
@@ -55,6 +59,15 @@ pub(crate) struct Timebase<W> {
     /// Our time less the reference at the last sample.
     offset_ns: AtomicI64,
     slow_reads: AtomicU64,
+    /// What `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` have lost by going back.
+    shift_ns: AtomicU64,
+    elapsed_shift_ns: AtomicU64,
+    /// How many jumps there are on record.
+    jumps: AtomicU64,
+    /// When the counter may be tested again, by `CLOCK_MONOTONIC`.
+    retest_at_ns: AtomicU64,
+    /// When the witnesses were sampled last, by `CLOCK_MONOTONIC`.
+    sampled_at_ns: AtomicU64,
     /// The process that the lock belongs to, zero before there is any.
     owner: AtomicU64,
     /// This is a child of that process, and the lock will never be free.
@@ -66,6 +79,7 @@ pub(crate) struct Timebase<W> {
 pub(crate) struct State {
     pub(crate) discipline: Discipline,
     pub(crate) self_test: SelfTest,
+    pub(crate) record: Record,
 }
 
 impl<W: Witnesses> Timebase<W> {
@@ -73,13 +87,19 @@ impl<W: Witnesses> Timebase<W> {
         Self {
             line: SeqLock::new(),
             state: parking_lot::Mutex::new(State {
-                discipline: Discipline::new(),
+                discipline: Discipline::new(witnesses.are_truth()),
                 self_test: SelfTest::default(),
+                record: Record::new(),
             }),
             prepared: Once::new(),
             calibrate_at_ns: AtomicU64::new(u64::MAX),
             offset_ns: AtomicI64::new(0),
             slow_reads: AtomicU64::new(0),
+            shift_ns: AtomicU64::new(0),
+            elapsed_shift_ns: AtomicU64::new(0),
+            jumps: AtomicU64::new(0),
+            retest_at_ns: AtomicU64::new(u64::MAX),
+            sampled_at_ns: AtomicU64::new(0),
             owner: AtomicU64::new(0),
             orphaned: AtomicBool::new(false),
             witnesses,
@@ -93,6 +113,46 @@ impl<W: Witnesses> Timebase<W> {
     pub(crate) fn slow_reads(&self) -> u64 {
         // Ordering: Relaxed, a statistic.
         self.slow_reads.load(Relaxed)
+    }
+
+    /// What `CLOCK_MONOTONIC` has lost by going back.
+    pub(crate) fn shift_ns(&self) -> u64 {
+        // Ordering: Relaxed. Who sees an older value believes less time to have passed, or sees that
+        // line and reference disagree, and samples.
+        self.shift_ns.load(Relaxed)
+    }
+
+    /// `CLOCK_MONOTONIC`, made up for what it has lost.
+    fn reference_ns(&self) -> u64 {
+        self.witnesses.monotonic_ns().saturating_add(self.shift_ns())
+    }
+
+    /// `CLOCK_BOOTTIME`, made up for what it has lost.
+    pub(crate) fn elapsed_ns(&self) -> u64 {
+        // Ordering: Acquire, so that the shift is read first: it grows only after the clock has gone
+        // back, and one that is added too early would be seen as a leap.
+        let shift_ns = self.elapsed_shift_ns.load(Acquire);
+        self.witnesses.boottime_ns().saturating_add(shift_ns)
+    }
+
+    /// How many jumps there are on record.
+    pub(crate) fn jumps(&self) -> u64 {
+        // Ordering: Relaxed, a hint: the record is under the lock.
+        self.jumps.load(Relaxed)
+    }
+
+    /// Puts a jump on record that shows in no clock.
+    pub(crate) fn add_stall(&self, size_ns: u64, at: Instant) {
+        let size_ns = i64::try_from(size_ns).unwrap_or(i64::MAX);
+        let jump =
+            Jump { kind: JumpKind::Stall, size_ns, rate_ppb: 0, at, passed: Passed::default() };
+        self.with_state(|state| self.add(state, jump));
+    }
+
+    fn add(&self, state: &mut State, jump: Jump) {
+        state.record.add(jump);
+        // Ordering: Relaxed, see `jumps`.
+        self.jumps.store(state.record.len(), Relaxed);
     }
 
     /// The time, ordered: not before what any thread that this one has heard from had read.
@@ -167,7 +227,7 @@ impl<W: Witnesses> Timebase<W> {
                 };
             }
             if !self.wait(&mut turn) {
-                return self.witnesses.monotonic_ns();
+                return self.reference_ns();
             }
         }
     }
@@ -192,7 +252,7 @@ impl<W: Witnesses> Timebase<W> {
                     return (reading.now_ns, reading.now_ns.saturating_sub(reading.safe_ns));
                 }
             } else if !self.wait(&mut turn) {
-                return (self.witnesses.monotonic_ns(), 0);
+                return (self.reference_ns(), 0);
             }
         }
     }
@@ -216,7 +276,7 @@ impl<W: Witnesses> Timebase<W> {
                 return self.reanchor(&mut state);
             }
             if !self.wait(&mut turn) {
-                return os_reading(0, self.witnesses.monotonic_ns());
+                return self.os_reading(&Line::os(0, self.shift_ns()));
             }
         }
     }
@@ -225,30 +285,53 @@ impl<W: Witnesses> Timebase<W> {
     /// first baseline wants a sample.
     fn fresh_reading(&self, line: &Line, stamp: u64, bracket: Option<Bracket>) -> Option<Reading> {
         let Some(bracket) = bracket else {
-            // Ordering: Relaxed, a hint: the state behind it is under the lock.
-            let due = stamp >= self.calibrate_at_ns.load(Relaxed);
-            return (!due).then(|| os_reading(line.pivot_ns, stamp));
+            return self.fresh_os_reading(line, stamp);
         };
         let age = stamp.checked_sub(line.pivot_tick)?;
         if age > line.span_ticks / FRESH || bracket.before < line.pivot_tick {
             return None;
         }
         // Young, but is it right?
-        let off_ns = line.extended(stamp).abs_diff(bracket.monotonic_ns);
+        let reference_ns = bracket.monotonic_ns.saturating_add(self.shift_ns());
+        let off_ns = line.extended(stamp).abs_diff(reference_ns);
         let allowed_ns =
             line.error(stamp).saturating_add(ticks::ns_ceil(bracket.width(), line.mult));
         if off_ns > allowed_ns {
             return None;
         }
         self.note_offset(line, stamp, &bracket);
-        Some(Self::reading(line, stamp, bracket.monotonic_ns))
+        Some(self.reading(line, stamp, bracket.monotonic_ns))
+    }
+
+    /// How long the OS clock may be read without a look at the other witnesses: as for the counter.
+    const OS_FRESH_NS: u64 = SPAN_NS / FRESH;
+
+    /// The same by the OS clock: at each look, but for those that follow one another closely, the
+    /// witnesses are sampled, too.
+    fn fresh_os_reading(&self, line: &Line, monotonic_ns: u64) -> Option<Reading> {
+        // Ordering: Relaxed, hints: the state behind them is under the lock.
+        let calibrate = monotonic_ns >= self.calibrate_at_ns.load(Relaxed);
+        let sampled_ns = self.sampled_at_ns.load(Relaxed);
+        let fresh = monotonic_ns.checked_sub(sampled_ns).is_some_and(|ns| ns < Self::OS_FRESH_NS);
+        (fresh && !calibrate).then(|| Self::os_reading_of(line, monotonic_ns))
     }
 
     /// A reading by a line, at `tick`; the reference has read `monotonic_ns` during the call.
-    fn reading(line: &Line, tick: u64, monotonic_ns: u64) -> Reading {
+    fn reading(&self, line: &Line, tick: u64, monotonic_ns: u64) -> Reading {
         let now_ns = line.extended(tick);
-        let safe_ns = now_ns.saturating_sub(line.error(tick)).min(monotonic_ns);
+        let reference_ns = monotonic_ns.saturating_add(self.shift_ns());
+        let safe_ns = now_ns.saturating_sub(line.error(tick)).min(reference_ns);
         Reading { now_ns, safe_ns, monotonic_ns }
+    }
+
+    /// A reading of the OS clock by the order to do so.
+    fn os_reading(&self, line: &Line) -> Reading {
+        Self::os_reading_of(line, self.witnesses.monotonic_ns())
+    }
+
+    fn os_reading_of(line: &Line, monotonic_ns: u64) -> Reading {
+        let reference_ns = monotonic_ns.saturating_add(line.pivot_tick);
+        Reading { now_ns: reference_ns.max(line.pivot_ns), safe_ns: reference_ns, monotonic_ns }
     }
 
     /// Samples all witnesses and publishes the next line.
@@ -268,11 +351,11 @@ impl<W: Witnesses> Timebase<W> {
                 Ok(Some(words)) => {
                     let line = Line::from_words(words);
                     if line.is_os() {
-                        return os_reading(line.pivot_ns, self.witnesses.monotonic_ns());
+                        return self.os_reading(&line);
                     }
                     self.note_offset(&line, pivot, &sample.bracket);
                     // Asked again: since the narrowest bracket, microseconds may have passed.
-                    return Self::reading(&line, pivot, self.witnesses.monotonic_ns());
+                    return self.reading(&line, pivot, self.witnesses.monotonic_ns());
                 }
                 Ok(None) => {}
                 // Writers hold the lock, so this is the child of a fork that came inside a write
@@ -280,7 +363,7 @@ impl<W: Witnesses> Timebase<W> {
                 Err(_) => break,
             }
         }
-        os_reading(0, self.witnesses.monotonic_ns())
+        self.os_reading(&Line::os(0, self.shift_ns()))
     }
 
     fn observe(&self, state: &mut State, sample: &Sample) {
@@ -290,7 +373,24 @@ impl<W: Witnesses> Timebase<W> {
             state.self_test.rates_apart_ppm =
                 Some(ticks::ppm(baseline.halves_apart, baseline.rate.mult));
         }
+        self.publish_findings(state, sample);
         self.schedule_calibration(state, sample.bracket.monotonic_ns);
+    }
+
+    /// Puts on record what the discipline has found, and tells everybody what went back.
+    fn publish_findings(&self, state: &mut State, sample: &Sample) {
+        let (shift_ns, elapsed_shift_ns) = state.discipline.shifts_ns();
+        // Ordering: Relaxed, see `shift_ns`.
+        self.shift_ns.store(shift_ns, Relaxed);
+        // Ordering: Release, see `elapsed_ns`.
+        self.elapsed_shift_ns.store(elapsed_shift_ns, Release);
+        // Ordering: Relaxed, hints, as above.
+        self.sampled_at_ns.store(sample.bracket.monotonic_ns, Relaxed);
+        self.retest_at_ns.store(state.discipline.retest_at_ns(), Relaxed);
+        let at = Instant::from_nanos(sample.bracket.monotonic_ns.saturating_add(shift_ns));
+        for found in state.discipline.take_found() {
+            self.add(state, found.at(at));
+        }
     }
 
     fn schedule_calibration(&self, state: &State, now_ns: u64) {
@@ -303,9 +403,18 @@ impl<W: Witnesses> Timebase<W> {
         self.calibrate_at_ns.store(at_ns, Relaxed);
     }
 
-    /// How much later than a deadline on our clock `CLOCK_MONOTONIC` may be when it is safe to
-    /// fire: what to add to the deadline in order to sleep until then.
-    pub(crate) fn lag_ns(&self) -> u64 {
+    /// Until when by `CLOCK_MONOTONIC` to sleep, so that it is safe to fire at `deadline_ns` of our
+    /// clock: never before that, but for what that clock has lost by going back.
+    pub(crate) fn kernel_deadline(&self, deadline_ns: u64) -> u64 {
+        // `u64::MAX` is never, whatever the clocks have lost.
+        if deadline_ns == u64::MAX {
+            return deadline_ns;
+        }
+        deadline_ns.saturating_add(self.lag_ns()).saturating_sub(self.shift_ns())
+    }
+
+    /// How much later than our clock the reference may be.
+    fn lag_ns(&self) -> u64 {
         let Some((line, stamp)) = self.read_line(W::counter) else { return 0 };
         // Ordering: Relaxed, an estimate.
         let offset_ns = self.offset_ns.load(Relaxed);
@@ -318,16 +427,15 @@ impl<W: Witnesses> Timebase<W> {
     fn note_offset(&self, line: &Line, tick: u64, bracket: &Bracket) {
         let since = tick.saturating_sub(bracket.before.midpoint(bracket.after));
         let ours_ns = line.extended(tick).saturating_sub(ticks::ns_floor(since, line.mult));
-        let ahead = i64::try_from(ours_ns.saturating_sub(bracket.monotonic_ns)).unwrap_or(i64::MAX);
-        let behind =
-            i64::try_from(bracket.monotonic_ns.saturating_sub(ours_ns)).unwrap_or(i64::MAX);
+        let reference_ns = bracket.monotonic_ns.saturating_add(self.shift_ns());
         // Ordering: Relaxed, an estimate.
-        self.offset_ns.store(ahead - behind, Relaxed);
+        self.offset_ns.store(signed_since(ours_ns, reference_ns), Relaxed);
     }
 
+    /// Our time less `CLOCK_MONOTONIC`.
     pub(crate) fn offset_ns(&self) -> i64 {
         // Ordering: Relaxed, an estimate.
-        self.offset_ns.load(Relaxed)
+        self.offset_ns.load(Relaxed).saturating_add_unsigned(self.shift_ns())
     }
 
     /// Begins the first baseline, the first time that this is called: `prepare` decides whether
@@ -341,16 +449,51 @@ impl<W: Witnesses> Timebase<W> {
             self.with_state(|state| {
                 state.self_test = self_test;
                 match prepared {
-                    Ok(()) => {
-                        let (tries, enough) = state.discipline.bracketing();
-                        let sample = Sample::take(&self.witnesses, tries, enough);
-                        state.discipline.begin(&sample);
-                        self.schedule_calibration(state, sample.bracket.monotonic_ns);
-                    }
+                    Ok(()) => self.begin(state),
                     Err(reason) => state.discipline.retire(reason),
                 }
             });
         });
+    }
+
+    /// Whether the counter, given up for its faults, has been left alone for long enough.
+    pub(crate) fn is_retest_due(&self, monotonic_ns: u64) -> bool {
+        // Ordering: Relaxed, a hint.
+        monotonic_ns >= self.retest_at_ns.load(Relaxed)
+    }
+
+    /// Tests the counter again if that is due, and begins a baseline if it is fit. One caller at a time
+    /// does.
+    pub(crate) fn retest(&self, prepare: impl FnOnce(&W, &mut SelfTest) -> Result<(), OsReason>) {
+        let claimed = self.with_state(|state| {
+            let now_ns = self.witnesses.monotonic_ns();
+            let due = state.discipline.is_retest_due(now_ns);
+            if due {
+                state.discipline.put_off_retest(now_ns);
+                // Ordering: Relaxed, a hint.
+                self.retest_at_ns.store(state.discipline.retest_at_ns(), Relaxed);
+            }
+            due
+        });
+        if claimed != Some(true) {
+            return;
+        }
+        let mut self_test = SelfTest::default();
+        let prepared = prepare(&self.witnesses, &mut self_test);
+        self.with_state(|state| {
+            state.self_test = self_test;
+            if prepared.is_ok() {
+                self.begin(state);
+            }
+        });
+    }
+
+    fn begin(&self, state: &mut State) {
+        let (tries, enough) = state.discipline.bracketing();
+        let sample = Sample::take(&self.witnesses, tries, enough);
+        state.discipline.begin(&sample);
+        self.publish_findings(state, &sample);
+        self.schedule_calibration(state, sample.bracket.monotonic_ns);
     }
 
     /// Why the OS clock is served, if it is; `Forked` in a child that lost its lock.
@@ -395,11 +538,6 @@ impl<W: Witnesses> Timebase<W> {
         }
         true
     }
-}
-
-/// A reading of the OS clock.
-fn os_reading(floor_ns: u64, monotonic_ns: u64) -> Reading {
-    Reading { now_ns: monotonic_ns.max(floor_ns), safe_ns: monotonic_ns, monotonic_ns }
 }
 
 /// How long a thread has waited for another: in theory a hundred nanoseconds, unless that one was
