@@ -64,8 +64,8 @@ pub mod wheel;
 #[doc(hidden)]
 pub use driver::harness;
 pub use driver::{
-    Advance, Builder, Callback, Entered, Fired, JoinHandle, Lateness, Manual, Scope, Stats,
-    Timekeeper, block_on, sleep_until,
+    Advance, Builder, Callback, Entered, Fired, JoinHandle, JumpHook, Lateness, Manual, Scope,
+    Stats, Timekeeper, block_on, sleep_until,
 };
 
 /// The code in README and docs, compiled and run as tests.

@@ -169,7 +169,7 @@ impl HyperTimer {
     fn sleep_on_wheel(&self, deadline: Instant) -> HyperSleep {
         HyperSleep {
             due_ns: self.due(deadline),
-            timer: driver::Timer::new(self.timekeeper.core().clone()),
+            timer: driver::Timer::new(self.timekeeper.core().clone(), false),
         }
     }
 }

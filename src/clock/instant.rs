@@ -34,10 +34,13 @@ pub enum Elapsed {}
 
 /// A class of time: [`Active`] or [`Elapsed`].
 ///
-/// Sealed: timers wait for active ones, and there is no third.
+/// Sealed: there is no third.
 pub trait Class: sealed::Sealed + Sized + Send + Sync + 'static {
     #[doc(hidden)]
     const NAME: &'static str;
+
+    #[doc(hidden)]
+    const ELAPSED: bool;
 
     #[doc(hidden)]
     fn read(clock: &Clock) -> Instant<Self>;
@@ -48,6 +51,7 @@ impl sealed::Sealed for Elapsed {}
 
 impl Class for Active {
     const NAME: &'static str = "Active";
+    const ELAPSED: bool = false;
 
     #[inline]
     fn read(clock: &Clock) -> Instant<Self> {
@@ -57,6 +61,7 @@ impl Class for Active {
 
 impl Class for Elapsed {
     const NAME: &'static str = "Elapsed";
+    const ELAPSED: bool = true;
 
     #[inline]
     fn read(clock: &Clock) -> Instant<Self> {

@@ -439,14 +439,18 @@ impl Clock {
         self.with_state(|state| state.record.jumps().clone())
     }
 
-    /// How many jumps there are on record, and when that is more than `from`, those that are newer.
-    pub(crate) fn jumps_since(&self, from: u64) -> Option<(u64, Vec<Jump>)> {
-        let len = match &self.0 {
+    /// How many jumps there are on record.
+    pub(crate) fn jump_count(&self) -> u64 {
+        match &self.0 {
             Kind::System => SYSTEM.timebase.jumps(),
             Kind::Own(own) => own.timebase.jumps(),
             Kind::Manual(manual) => manual.held().timebase.jumps(),
-        };
-        if len <= from {
+        }
+    }
+
+    /// How many jumps there are on record, and when that is more than `from`, those that are newer.
+    pub(crate) fn jumps_since(&self, from: u64) -> Option<(u64, Vec<Jump>)> {
+        if self.jump_count() <= from {
             return None;
         }
         Some(self.with_state(|state| (state.record.len(), state.record.since(from).collect())))
@@ -541,6 +545,16 @@ impl Clock {
         Reading { now_ns, ..reading }
     }
 
+    /// As [`sample`](Self::sample), but with a look at all witnesses, however fresh the last is.
+    pub(crate) fn look(&self) -> Reading {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.look(),
+            Kind::Own(own) => own.timebase.look(),
+            Kind::Manual(manual) => manual.held().timebase.look(),
+        };
+        self.sample()
+    }
+
     /// Whether a timer with this deadline may fire: a plain read if not, a [`sample`](Self::sample)
     /// on top before it says yes.
     #[inline]
@@ -559,6 +573,16 @@ impl Clock {
             Kind::Own(own) => own.timebase.kernel_deadline(deadline_ns),
             Kind::Manual(manual) => manual.held().timebase.kernel_deadline(deadline_ns),
         }
+    }
+
+    /// The absolute `CLOCK_BOOTTIME` to sleep until for an elapsed deadline.
+    pub(crate) fn kernel_deadline_elapsed(&self, deadline_ns: u64) -> u64 {
+        let shift_ns = match &self.0 {
+            Kind::System => SYSTEM.timebase.elapsed_shift_ns(),
+            Kind::Own(own) => own.timebase.elapsed_shift_ns(),
+            Kind::Manual(manual) => manual.held().timebase.elapsed_shift_ns(),
+        };
+        deadline_ns.saturating_sub(shift_ns)
     }
 
     /// Whether the counter, given up for its faults, should be tested again: to be asked after a

@@ -7,7 +7,7 @@
 //! Those who need the new line, too, wait for it: spinning, then yielding, then sleeping, so that a
 //! waiting real-time thread lets the thread run that it waits for.
 
-use std::{process, sync::Once, time::Duration};
+use std::{process, time::Duration};
 
 use super::{
     Instant,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::sync::{
     atomic::{
-        AtomicBool, AtomicI64, AtomicU64,
+        AtomicBool, AtomicI64, AtomicU8, AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
     hint, thread,
@@ -47,13 +47,18 @@ const FRESH: u64 = 20;
 /// How often the first baseline is looked at: a quarter of its length.
 const CALIBRATION_STEP_NS: u64 = MIN_BASELINE_NS / 4;
 
+const NO: u8 = 0;
+const UNDER_WAY: u8 = 1;
+const YES: u8 = 2;
+
 /// See the module's doc.
 #[derive(Debug)]
 pub(crate) struct Timebase<W> {
     line: SeqLock<{ Line::WORDS }>,
     /// Never waited for without a way out, see [`Turn`].
     state: parking_lot::Mutex<State>,
-    prepared: Once,
+    /// Whether the counter has been looked for: one of the constants below.
+    prepared: AtomicU8,
     /// The OS clock's time from which on the first baseline wants another sample.
     calibrate_at_ns: AtomicU64,
     /// Our time less the reference at the last sample.
@@ -91,7 +96,7 @@ impl<W: Witnesses> Timebase<W> {
                 self_test: SelfTest::default(),
                 record: Record::new(),
             }),
-            prepared: Once::new(),
+            prepared: AtomicU8::new(NO),
             calibrate_at_ns: AtomicU64::new(u64::MAX),
             offset_ns: AtomicI64::new(0),
             slow_reads: AtomicU64::new(0),
@@ -125,6 +130,12 @@ impl<W: Witnesses> Timebase<W> {
     /// `CLOCK_MONOTONIC`, made up for what it has lost.
     fn reference_ns(&self) -> u64 {
         self.witnesses.monotonic_ns().saturating_add(self.shift_ns())
+    }
+
+    /// What `CLOCK_BOOTTIME` has lost by going back.
+    pub(crate) fn elapsed_shift_ns(&self) -> u64 {
+        // Ordering: Relaxed, as `shift_ns`.
+        self.elapsed_shift_ns.load(Relaxed)
     }
 
     /// `CLOCK_BOOTTIME`, made up for what it has lost.
@@ -279,6 +290,11 @@ impl<W: Witnesses> Timebase<W> {
                 return self.os_reading(&Line::os(0, self.shift_ns()));
             }
         }
+    }
+
+    /// Samples all witnesses, however fresh the line is.
+    pub(crate) fn look(&self) {
+        self.with_state(|state| self.reanchor(state));
     }
 
     /// A reading by a line that needs no new anchor; `None` if it is old or visibly wrong, or if the
@@ -439,21 +455,30 @@ impl<W: Witnesses> Timebase<W> {
     }
 
     /// Begins the first baseline, the first time that this is called: `prepare` decides whether
-    /// there will be one. Others wait until it has returned.
+    /// there will be one. Others wait until it has returned, but in a child that was forked meanwhile,
+    /// where nobody goes on with it.
     pub(crate) fn warm_up(&self, prepare: impl FnOnce(&W, &mut SelfTest) -> Result<(), OsReason>) {
-        self.prepared.call_once(|| {
-            // Ordering: Relaxed, only compared with the same process's own idea of itself.
-            self.owner.store(u64::from(process::id()), Relaxed);
-            let mut self_test = SelfTest::default();
-            let prepared = prepare(&self.witnesses, &mut self_test);
-            self.with_state(|state| {
-                state.self_test = self_test;
-                match prepared {
-                    Ok(()) => self.begin(state),
-                    Err(reason) => state.discipline.retire(reason),
-                }
-            });
+        let mut turn = Turn::default();
+        // Before there is anything to wait for.
+        // Ordering: Relaxed, only compared with the same process's own idea of itself.
+        let _ = self.owner.compare_exchange(0, u64::from(process::id()), Relaxed, Relaxed);
+        // Ordering: Acquire, to see what was prepared.
+        while let Err(phase) = self.prepared.compare_exchange(NO, UNDER_WAY, Acquire, Acquire) {
+            if phase == YES || !self.wait(&mut turn) {
+                return;
+            }
+        }
+        let mut self_test = SelfTest::default();
+        let prepared = prepare(&self.witnesses, &mut self_test);
+        self.with_state(|state| {
+            state.self_test = self_test;
+            match prepared {
+                Ok(()) => self.begin(state),
+                Err(reason) => state.discipline.retire(reason),
+            }
         });
+        // Ordering: Release, what was prepared.
+        self.prepared.store(YES, Release);
     }
 
     /// Whether the counter, given up for its faults, has been left alone for long enough.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use super::park::{PARKED, Parker, Until};
+use super::park::{Parker, Until};
 use super::timekeeper::{Timekeeper, with_current_clock};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Class, Clock, Instant};
 use crate::sync::atomic::AtomicU32;
 
 struct Unpark(Thread);
@@ -57,7 +57,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// # Timing
 ///
 /// Never returns before `deadline`. The kernel adds the thread's timer slack, 50 µs by default on
-/// Linux (see prctl(2), PR_SET_TIMERSLACK), and the time that it takes to wake up.
+/// Linux (see prctl(2), PR_SET_TIMERSLACK), and the time that it takes to wake up. An elapsed deadline
+/// that comes while the machine is suspended ends the wait when it resumes.
 ///
 /// # Examples
 ///
@@ -68,19 +69,31 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 /// deadbeat::sleep_until(deadline);
 /// assert!(Instant::now() >= deadline);
 /// ```
-pub fn sleep_until(deadline: Instant) {
+pub fn sleep_until<C: Class>(deadline: Instant<C>) {
     let clock = with_current_clock(Clock::clone);
     if clock.is_manual() {
         return block_on(Timekeeper::current().sleep_until(deadline));
     }
     let deadline = deadline.as_nanos();
-    let (parker, word) = (Parker::new(), AtomicU32::new(PARKED));
+    let parker = Parker::new();
+    let mode = parker.mode(C::ELAPSED);
+    let word = AtomicU32::new(mode);
     loop {
         let reading = clock.sample();
-        if reading.safe_ns >= deadline {
+        let elapsed_ns = clock.now_elapsed().as_nanos();
+        if deadline <= if C::ELAPSED { elapsed_ns } else { reading.safe_ns } {
             return;
         }
-        let at = clock.kernel_deadline(deadline);
-        parker.park(&word, Until { monotonic_ns: Some(at), now_ns: reading.monotonic_ns });
+        let mut until = Until {
+            monotonic_now_ns: reading.monotonic_ns,
+            boottime_now_ns: clock.kernel_deadline_elapsed(elapsed_ns),
+            ..Until::default()
+        };
+        if C::ELAPSED {
+            until.boottime_ns = Some(clock.kernel_deadline_elapsed(deadline));
+        } else {
+            until.monotonic_ns = Some(clock.kernel_deadline(deadline));
+        }
+        parker.park(&word, mode, until);
     }
 }

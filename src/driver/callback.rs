@@ -6,7 +6,7 @@ use std::task::{Wake, Waker};
 
 use super::timekeeper::Timekeeper;
 use super::timer::Timer;
-use crate::clock::Instant;
+use crate::clock::{Class, Instant};
 use crate::sync::{Mutex, lock};
 
 /// A closure that runs at a deadline. See [`Timekeeper::call_at`].
@@ -21,7 +21,7 @@ pub struct Callback {
 }
 
 struct Task {
-    deadline: Instant,
+    deadline_ns: u64,
     /// Armed with a waker that holds this very task: the circle is cut by firing or cancelling.
     timer: Mutex<Option<Timer>>,
     call: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -34,10 +34,8 @@ impl Wake for Task {
         let timer = lock(&self.timer).take();
         // The end of a Timekeeper wakes everybody, due or not. Nothing else does: it is armed for
         // its deadline, and never moved.
-        let due = timer.is_none_or(|timer| {
-            let core = timer.core();
-            !core.is_stopped() || core.clock.has_come(self.deadline.as_nanos())
-        });
+        let due = timer
+            .is_none_or(|timer| !timer.core().is_stopped() || timer.has_come(self.deadline_ns));
         if let Some(call) = call
             && due
         {
@@ -57,6 +55,9 @@ impl Timekeeper {
     /// Never before `deadline`; a deadline that has passed is due at once, and still runs on the
     /// driver thread. Never at all if the Timekeeper is [shut down](Self::shutdown) before: `call` is
     /// then dropped. At [`Instant::FAR_FUTURE`] never, either; it is dropped with the handle.
+    ///
+    /// An elapsed deadline is on the clock that goes on while the machine is suspended: see
+    /// [`Sleep`](crate::time::Sleep).
     ///
     /// # Complexity
     ///
@@ -78,18 +79,22 @@ impl Timekeeper {
     /// timekeeper.call_at(at, move || tx.send("called").unwrap()).detach();
     /// assert_eq!(rx.recv(), Ok("called"));
     /// ```
-    pub fn call_at(&self, deadline: Instant, call: impl FnOnce() + Send + 'static) -> Callback {
+    pub fn call_at<C: Class>(
+        &self,
+        deadline: Instant<C>,
+        call: impl FnOnce() + Send + 'static,
+    ) -> Callback {
         let task = Arc::new(Task {
-            deadline,
+            deadline_ns: deadline.as_nanos(),
             timer: Mutex::new(None),
             call: Mutex::new(Some(Box::new(call))),
         });
-        if deadline == Instant::FAR_FUTURE {
+        if deadline == Instant::<C>::FAR_FUTURE {
             // Never, so nothing is to keep the call.
             return Callback { task, detached: false };
         }
         let waker = Waker::from(task.clone());
-        let mut timer = Timer::new(self.core().clone());
+        let mut timer = Timer::new(self.core().clone(), C::ELAPSED);
         let armed = {
             // Under the lock, so that a call which is due at once finds its timer here.
             let mut slot = lock(&task.timer);

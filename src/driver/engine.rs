@@ -43,6 +43,8 @@ const _: () = assert!(Policy::FRESH.keep < BUDGET, "a crowd must not stay in the
 pub(crate) struct Engine {
     nodes: Nodes,
     shards: Vec<Arc<Shard>>,
+    /// The version of that list.
+    pub(super) known_shards: usize,
     wheel: Raw,
     /// What was due when a storm was noticed.
     backlogs: Backlogs,
@@ -71,6 +73,7 @@ impl Engine {
         Self {
             nodes: Nodes { chunks: Vec::new() },
             shards: Vec::new(),
+            known_shards: 0,
             wheel: Raw::new(now),
             backlogs: Backlogs::new(storms),
             unsettled: Vec::new(),

@@ -5,13 +5,14 @@ use std::ptr;
 use std::sync::{Arc, Weak};
 
 use super::core::Core;
+use super::lane::Lane;
 use super::shard::Shard;
 
 struct Hot {
-    /// The shard used last, and whose it is. Both stay allocated while they stand here: `OWNED` has
-    /// the shard, and a shard's core is compared by address only together with it.
-    shard: Cell<*const Shard>,
-    core: Cell<*const Core>,
+    /// The shard used last for each class of time, and of which lane it is. Both stay allocated while they
+    /// stand here: `OWNED` has the shard, and a lane is compared by address only together with it.
+    shard: [Cell<*const Shard>; 2],
+    lane: [Cell<*const Lane>; 2],
     /// `OWNED` is gone: the thread is ending.
     ending: Cell<bool>,
     /// The Timekeeper that was entered last; null: none.
@@ -24,8 +25,8 @@ struct Hot {
 impl Hot {
     const fn new() -> Self {
         Self {
-            shard: Cell::new(ptr::null()),
-            core: Cell::new(ptr::null()),
+            shard: [const { Cell::new(ptr::null()) }; 2],
+            lane: [const { Cell::new(ptr::null()) }; 2],
             ending: Cell::new(false),
             entered: Cell::new(ptr::null()),
             serial: Cell::new(0),
@@ -47,61 +48,75 @@ crate::sync::thread_local! {
     static OWNED: Owned = Owned(RefCell::new(Vec::new()));
 }
 
-/// The thread's shards, one for each Timekeeper that it has armed on.
-struct Owned(RefCell<Vec<(Weak<Core>, Arc<Shard>)>>);
+/// The thread's shards, one for each lane that it has armed on.
+struct Owned(RefCell<Vec<Own>>);
+
+struct Own {
+    core: Weak<Core>,
+    elapsed: bool,
+    shard: Arc<Shard>,
+}
 
 impl Drop for Owned {
     fn drop(&mut self) {
         // Without a destructor of its own it is still there; a model checker's may not be.
         let _ = HOT.try_with(|hot| {
             hot.ending.set(true);
-            hot.shard.set(ptr::null());
-            hot.core.set(ptr::null());
+            for elapsed in 0..2 {
+                hot.shard[elapsed].set(ptr::null());
+                hot.lane[elapsed].set(ptr::null());
+            }
         });
-        for (core, shard) in self.0.get_mut().drain(..) {
+        for Own { core, elapsed, shard } in self.0.get_mut().drain(..) {
             // In a forked child, nobody needs it, and the lock may be held for ever.
             if let Some(core) = core.upgrade().filter(|core| !core.is_forked()) {
-                core.orphan_shard(shard);
+                core.lane(elapsed).orphan_shard(shard);
             }
         }
     }
 }
 
-/// The calling thread's shard of `core`, of which it is the owner; `None` when the thread is ending.
+/// The calling thread's shard of `lane`, which is one of `core`'s, and of which it is the owner; `None`
+/// when the thread is ending.
 #[inline]
-pub(super) fn shard(core: &Arc<Core>) -> Option<&Shard> {
-    let (hot_core, hot_shard) = HOT.try_with(|hot| (hot.core.get(), hot.shard.get())).ok()?;
-    let shard =
-        if ptr::eq(hot_core, Arc::as_ptr(core)) { hot_shard } else { find(core)?.cast_const() };
+pub(super) fn shard<'a>(core: &Arc<Core>, lane: &'a Lane) -> Option<&'a Shard> {
+    let class = usize::from(lane.elapsed);
+    let (hot_lane, hot_shard) =
+        HOT.try_with(|hot| (hot.lane[class].get(), hot.shard[class].get())).ok()?;
+    let shard = if ptr::eq(hot_lane, lane) { hot_shard } else { find(core, lane)?.cast_const() };
     // SAFETY: `OWNED` holds it, and so does the core, which the caller holds.
     Some(unsafe { &*shard })
 }
 
 /// Whether the calling thread is the owner of `shard`, as far as it can tell quickly.
 #[inline]
-pub(super) fn owns(shard: *const Shard) -> bool {
-    HOT.try_with(|hot| ptr::eq(hot.shard.get(), shard)).unwrap_or(false)
+pub(super) fn owns(elapsed: bool, shard: *const Shard) -> bool {
+    HOT.try_with(|hot| ptr::eq(hot.shard[usize::from(elapsed)].get(), shard)).unwrap_or(false)
 }
 
 #[cold]
-fn find(core: &Arc<Core>) -> Option<*mut Shard> {
+fn find(core: &Arc<Core>, lane: &Lane) -> Option<*mut Shard> {
     if HOT.with(|hot| hot.ending.get()) {
         return None;
     }
     OWNED
         .try_with(|owned| {
             let mut owned = owned.0.borrow_mut();
-            let found = owned.iter().position(|(of, _)| ptr::eq(of.as_ptr(), Arc::as_ptr(core)));
+            let found = owned.iter().position(|own| {
+                own.elapsed == lane.elapsed && ptr::eq(own.core.as_ptr(), Arc::as_ptr(core))
+            });
             let index = found.unwrap_or_else(|| {
                 // Timekeepers that have ended take their shards with them.
-                owned.retain(|(of, _)| of.strong_count() > 0);
-                owned.push((Arc::downgrade(core), core.adopt_shard()));
+                owned.retain(|own| own.core.strong_count() > 0);
+                let shard = lane.adopt_shard();
+                owned.push(Own { core: Arc::downgrade(core), elapsed: lane.elapsed, shard });
                 owned.len() - 1
             });
-            let shard = Arc::as_ptr(&owned[index].1);
+            let shard = Arc::as_ptr(&owned[index].shard);
             HOT.with(|hot| {
-                hot.shard.set(shard);
-                hot.core.set(Arc::as_ptr(core));
+                let class = usize::from(lane.elapsed);
+                hot.shard[class].set(shard);
+                hot.lane[class].set(lane);
             });
             shard.cast_mut()
         })

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::core::{Core, Options};
+use super::core::{Core, Next, Options};
 use super::engine::{Engine, Fired as Due};
 use super::executor::{Executor, JoinHandle};
 use super::handle::Handle;
 use super::node::NEVER;
 use super::timekeeper::{Entered, Timekeeper};
-use crate::clock::{Instant, ManualClock, Witness};
+use crate::clock::{Instant, ManualClock, Witness, saturating_ns};
 use crate::sync::{Mutex, lock};
 
 /// A [`Timekeeper`] on a [`ManualClock`]: nothing fires but by a call of this handle.
@@ -52,8 +52,6 @@ pub struct Manual {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The engine's shards, as in the driver thread.
-    known_shards: Mutex<usize>,
     log: Mutex<Vec<Fired>>,
     executor: Executor,
 }
@@ -62,7 +60,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fired {
-    /// When it was due: the deadline, with slack the time within it that was chosen.
+    /// When it was due: the deadline, with slack the time within it that was chosen. Of an elapsed timer,
+    /// as late before `at` as that was late.
     pub deadline: Instant,
     /// When it fired.
     pub at: Instant,
@@ -157,15 +156,75 @@ impl Manual {
     ///
     /// *O*(nodes), to find the deadline exactly.
     pub fn advance_to_next(&self) -> Option<Instant> {
-        let next = self.next_deadline()?;
+        let first = self.first();
+        if first == NEXT_NEVER {
+            return None;
+        }
+        let next = self.on_active_clock(first);
         // To where time was, if the clock has been set back: nothing fires before.
-        self.reach(next.max(self.horizon()));
+        self.reach(self.not_before_horizon(first));
         self.fire();
         Some(next)
     }
 
+    /// Lets `duration` pass without a look at anything, as if the process had been stopped meanwhile; then
+    /// fires all that has fallen due, once each, and puts the stall on record
+    /// ([`JumpKind::Stall`](crate::clock::JumpKind::Stall)). Returns how many fired.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::{Manual, time::Duration};
+    ///
+    /// let manual = Manual::new();
+    /// let at = manual.now() + Duration::from_secs(1);
+    /// manual.timekeeper().call_at(at, || {}).detach();
+    /// assert_eq!(manual.stall(Duration::from_secs(10)), 1);
+    /// assert_eq!(manual.timekeeper().stats().stalled, Duration::from_secs(10));
+    /// ```
+    pub fn stall(&self, duration: Duration) -> usize {
+        let core = self.core();
+        self.clock.advance(duration);
+        core.clock.look();
+        let ns = saturating_ns(duration);
+        core.clock.add_stall(ns, core.clock.now());
+        core.add_stalled(ns);
+        self.fire()
+    }
+
+    /// Suspends the machine for `duration`: elapsed time and the wall clock go on, active time doesn't.
+    /// Then fires what has fallen due, once each. Returns how many fired.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::{Manual, clock::{Elapsed, Instant}, time::{Duration, sleep, sleep_until}};
+    ///
+    /// let manual = Manual::new();
+    /// let both = manual.spawn(async {
+    ///     let lease = sleep_until(Instant::<Elapsed>::now() + Duration::from_secs(60));
+    ///     let work = sleep(Duration::from_secs(60));
+    ///     lease.await;
+    ///     work.await;
+    /// });
+    /// manual.block_on(async { deadbeat::time::sleep(Duration::from_secs(1)).await });
+    /// let start = manual.now();
+    /// manual.suspend(Duration::from_secs(3600));
+    /// assert_eq!(manual.now(), start);
+    /// manual.block_on(both);
+    /// assert_eq!(manual.now() - start, Duration::from_secs(60));
+    /// ```
+    pub fn suspend(&self, duration: Duration) -> usize {
+        let ns = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        self.clock.jump(Witness::Boottime, ns);
+        self.clock.jump(Witness::Realtime, ns);
+        self.core().clock.look();
+        self.fire()
+    }
+
     /// The deadline of the live timer that is due first. A timer that waits for
-    /// [`Instant::FAR_FUTURE`] never is.
+    /// [`Instant::FAR_FUTURE`] never is. An elapsed timer's is told as the active clock will read then,
+    /// if the machine isn't suspended before.
     ///
     /// # Complexity
     ///
@@ -188,14 +247,34 @@ impl Manual {
     /// assert_eq!(manual.fired()[0].deadline, deadline);
     /// ```
     pub fn next_deadline(&self) -> Option<Instant> {
-        let mut first = NEVER - 1;
-        self.core().pool.each(|node| {
-            let seen = node.see();
-            if seen.live() {
-                first = first.min(seen.deadline);
-            }
-        });
-        (first < NEVER - 1).then(|| Instant::from_nanos(first))
+        let first = self.first();
+        (first != NEXT_NEVER).then(|| self.on_active_clock(first))
+    }
+
+    /// The deadlines that come first, exactly.
+    fn first(&self) -> Next {
+        let mut first = NEXT_NEVER;
+        for lane in self.core().lanes() {
+            let first = if lane.elapsed { &mut first.elapsed } else { &mut first.active };
+            lane.pool.each(|node| {
+                let seen = node.see();
+                if seen.live() && seen.deadline < NEVER - 1 {
+                    *first = seen.deadline.min(*first);
+                }
+            });
+        }
+        first
+    }
+
+    /// The earlier of two deadlines of different classes.
+    fn on_active_clock(&self, next: Next) -> Instant {
+        let wait_ns = next.elapsed.saturating_sub(self.core().elapsed_now_ns());
+        let elapsed = self.now().as_nanos().saturating_add(wait_ns);
+        Instant::from_nanos(if next.elapsed == NEVER {
+            next.active
+        } else {
+            next.active.min(elapsed)
+        })
     }
 
     /// Everything that has fired so far, in order.
@@ -245,10 +324,15 @@ impl Manual {
         self.state.executor.spawn(future)
     }
 
-    /// The latest time that the engine has been given.
-    fn horizon(&self) -> Instant {
+    /// Not before the latest times that the engines have been given.
+    fn not_before_horizon(&self, next: Next) -> Next {
         let lifecycle = lock(&self.core().lifecycle);
-        Instant::from_nanos(lifecycle.engine.as_deref().map_or(0, Engine::cursor))
+        let Some(engines) = lifecycle.engines.as_deref() else { return next };
+        let elapsed = engines.elapsed.as_ref().map_or(0, Engine::cursor);
+        Next {
+            active: next.active.max(engines.active.cursor()),
+            elapsed: next.elapsed.max(elapsed),
+        }
     }
 
     fn core(&self) -> &Arc<Core> {
@@ -258,23 +342,33 @@ impl Manual {
     /// Fires what is due now.
     fn fire(&self) -> usize {
         let core = self.core();
-        let mut due = Vec::new();
         let mut fired = 0;
         loop {
-            let now = core.clock.sample().safe_ns;
+            let reading = core.clock.sample();
+            let leapt_ns = core.attend_to_jumps();
+            core.add_stalled(leapt_ns);
+            if core.clock.is_retest_due(reading.monotonic_ns) {
+                core.clock.retest();
+            }
+            let mut batches = [const { (0, Vec::new()) }; 2];
             let more = {
                 let mut lifecycle = lock(&core.lifecycle);
-                let Some(engine) = lifecycle.engine.as_deref_mut() else { return fired };
-                core.refresh_shards(&mut lock(&self.state.known_shards), engine);
-                let more = engine.turn(&core.pool, now, &mut due);
-                #[cfg(test)]
-                engine.invariants();
+                let Some(engines) = lifecycle.engines.as_deref_mut() else { return fired };
+                let mut more = false;
+                for ((lane, engine), (now, due)) in engines.each(core).zip(&mut batches) {
+                    *now = if lane.elapsed { lane.now_ns(&core.clock) } else { reading.safe_ns };
+                    more |= engine.turn(&lane.pool, *now, due);
+                    #[cfg(test)]
+                    engine.invariants();
+                }
                 more
             };
-            fired += due.len();
-            self.log(&due, now);
-            // Outside the locks: wakers are user code.
-            core.wake_all(&mut due);
+            for (lane, (now, due)) in core.lanes().zip(&mut batches) {
+                fired += due.len();
+                self.log(due, *now, if lane.elapsed { reading.safe_ns } else { *now });
+                // Outside the locks: wakers are user code.
+                core.wake_all(lane, due);
+            }
             if !more {
                 return fired;
             }
@@ -288,37 +382,45 @@ impl Manual {
             return None;
         }
         let next = lock(&self.core().lifecycle)
-            .engine
+            .engines
             .as_deref()
-            .and_then(|engine| engine.next_expiration())
-            .map_or(target, |ns| Instant::from_nanos(ns).min(target));
-        self.reach(next.max(now));
+            .map_or(NEXT_NEVER, |engines| engines.next());
+        let active = next.active.min(target.as_nanos()).max(now.as_nanos());
+        self.reach(Next { active, ..next });
         Some(self.fire())
     }
 
     /// Moves the clock forward until what is due at `stop` may fire: to `stop`, or past it by as much
     /// as a scripted clock may be wrong.
-    fn reach(&self, stop: Instant) {
-        let clock = &self.core().clock;
-        let mut safe_ns = clock.sample().safe_ns;
-        while safe_ns < stop.as_nanos() {
+    fn reach(&self, stop: Next) {
+        let core = self.core();
+        loop {
+            let active_ns = stop.active.saturating_sub(core.clock.sample().safe_ns);
+            let elapsed_ns = stop.elapsed.saturating_sub(core.elapsed_now_ns());
+            let wait_ns = if stop.elapsed == NEVER { active_ns } else { active_ns.min(elapsed_ns) };
+            if wait_ns == 0 {
+                return;
+            }
             let at_ns = self.clock.witness(Witness::Monotonic);
-            self.clock.set(Instant::from_nanos(at_ns.saturating_add(stop.as_nanos() - safe_ns)));
+            self.clock.set(Instant::from_nanos(at_ns.saturating_add(wait_ns)));
             if at_ns == u64::MAX {
                 // The end of time, as the clock sees it.
                 return;
             }
-            safe_ns = clock.sample().safe_ns;
         }
     }
 
-    fn log(&self, due: &[Due], now: u64) {
-        let at = Instant::from_nanos(now);
-        lock(&self.state.log).extend(
-            due.iter().map(|due| Fired { deadline: Instant::from_nanos(due.deadline), at }),
-        );
+    /// Notes what has fired at `now` by the clock of its class, which is `active_ns` by the active one.
+    fn log(&self, due: &[Due], now: u64, active_ns: u64) {
+        let at = Instant::from_nanos(active_ns);
+        lock(&self.state.log).extend(due.iter().map(|due| {
+            let late_ns = now.saturating_sub(due.deadline);
+            Fired { deadline: Instant::from_nanos(active_ns.saturating_sub(late_ns)), at }
+        }));
     }
 }
+
+const NEXT_NEVER: Next = Next { active: NEVER, elapsed: NEVER };
 
 impl Default for Manual {
     fn default() -> Self {

@@ -10,7 +10,9 @@ mod fork;
 mod handle;
 #[cfg(any(test, fuzzing))]
 pub mod harness;
+mod hooks;
 mod inbox;
+mod lane;
 mod local;
 mod manual;
 #[cfg(all(test, deadbeat_loom))]
@@ -34,6 +36,7 @@ mod timer;
 pub use block::{block_on, sleep_until};
 pub use callback::Callback;
 pub use executor::JoinHandle;
+pub use hooks::JumpHook;
 pub use manual::{Advance, Fired, Manual};
 pub use stats::{Lateness, Stats};
 pub use timekeeper::{Builder, Entered, Scope, Timekeeper};

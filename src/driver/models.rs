@@ -12,9 +12,10 @@ use std::task::{Wake, Waker};
 
 use loom::thread;
 
-use super::core::{Core, Options};
-use super::engine::{Engine, Fired};
+use super::core::{Core, Engines, Known, Next, Options};
+use super::engine::Fired;
 use super::node::{Look, Moved, NEVER, Node};
+use super::park::PARKED;
 use super::shard::Shard;
 use super::timer::{Armed, arm, push, release};
 use crate::clock::ManualClock;
@@ -48,7 +49,7 @@ impl Count {
 struct World {
     core: Arc<Core>,
     shard: Arc<Shard>,
-    engine: Engine,
+    engine: Engines,
 }
 
 impl World {
@@ -57,26 +58,28 @@ impl World {
         core.set_running();
         // There is a handle somewhere.
         core.handles.store(1, Relaxed);
-        let shard = core.adopt_shard();
-        let mut engine = Engine::new(0, Policy::FRESH);
-        engine.set_shards(vec![shard.clone()]);
+        let shard = core.active.adopt_shard();
+        let mut engine = Engines::new(0, Policy::FRESH);
+        core.active.refresh_shards(&mut engine.active);
+        // Without the one for threads that are ending: fewer places to look.
+        engine.active.set_shards(vec![shard.clone()]);
         Self { core, shard, engine }
     }
 }
 
 /// One visit of the driver.
-fn drive(core: &Core, engine: &mut Engine, now: u64) -> usize {
+fn drive(core: &Core, engine: &mut Engines, now: u64) -> usize {
     let mut fired = Vec::new();
-    while engine.turn(&core.pool, now, &mut fired) {}
-    engine.invariants();
+    while engine.active.turn(&core.active.pool, now, &mut fired) {}
+    engine.active.invariants();
     let count = fired.len();
     fired.into_iter().for_each(|Fired { waker, .. }| waker.wake());
     count
 }
 
 /// Whether the driver, if it went to sleep now, would come in time: the promises hold.
-fn comes_by(engine: &Engine, deadline: u64) -> bool {
-    engine.has_mail() || engine.next_expiration().is_some_and(|next| next <= deadline)
+fn comes_by(engine: &Engines, deadline: u64) -> bool {
+    engine.active.has_mail() || engine.active.next_expiration().is_some_and(|next| next <= deadline)
 }
 
 fn model(f: impl Fn() + Sync + Send + 'static) {
@@ -94,8 +97,8 @@ fn an_armed_node_fires_once_whenever_the_driver_comes() {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: the only thread that uses the shard.
-                let armed = unsafe { arm(&core, &shard, DUE, waker) };
-                core.ensure_wake(DUE).unwrap();
+                let armed = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
+                core.ensure_wake(false, DUE).unwrap();
                 armed
             })
         };
@@ -114,7 +117,7 @@ fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_bac
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let armed = unsafe { arm(&core, &shard, DUE, waker) };
+        let armed = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
         let owner = {
             let shard = shard.clone();
             // SAFETY: the owner's node; it lives as long as the core.
@@ -127,8 +130,12 @@ fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_bac
         // Free again, and only once.
         let (_, waker) = counter();
         // SAFETY: this thread uses the shard alone now.
-        let (a, b) =
-            unsafe { (arm(&core, &shard, LATER, waker.clone()), arm(&core, &shard, LATER, waker)) };
+        let (a, b) = unsafe {
+            (
+                arm(&core, &core.active, &shard, LATER, waker.clone()),
+                arm(&core, &core.active, &shard, LATER, waker),
+            )
+        };
         assert_ne!(a.node, b.node);
         assert_eq!(a.node, armed.node);
     });
@@ -140,7 +147,7 @@ fn a_node_that_is_armed_again_in_its_old_place_is_not_lost() {
         let World { core, shard, mut engine } = World::new();
         let (_, waker) = counter();
         // SAFETY: as above.
-        let first = unsafe { arm(&core, &shard, DUE, waker) };
+        let first = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
         drive(&core, &mut engine, DUE - 1);
         // SAFETY: the owner's.
         unsafe { release(first, true) }.unwrap();
@@ -150,8 +157,8 @@ fn a_node_that_is_armed_again_in_its_old_place_is_not_lost() {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, LATER, waker) };
-                core.ensure_wake(LATER).unwrap();
+                unsafe { arm(&core, &core.active, &shard, LATER, waker) };
+                core.ensure_wake(false, LATER).unwrap();
             })
         };
         drive(&core, &mut engine, NOW);
@@ -169,7 +176,7 @@ fn a_waker_that_is_replaced_while_the_node_expires_is_the_one_that_counts() {
         let World { core, shard, mut engine } = World::new();
         let (old, waker) = counter();
         // SAFETY: as above.
-        let armed = unsafe { arm(&core, &shard, DUE, waker) };
+        let armed = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
         let (new, waker) = counter();
         let owner = thread::spawn(move || {
             // SAFETY: the owner's armed node.
@@ -194,7 +201,7 @@ fn a_deadline_that_is_moved_earlier_is_kept() {
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let armed = unsafe { arm(&core, &shard, LATER, waker) };
+        let armed = unsafe { arm(&core, &core.active, &shard, LATER, waker) };
         let owner = {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
@@ -204,12 +211,16 @@ fn a_deadline_that_is_moved_earlier_is_kept() {
                 if tell {
                     push(&core, &shard, node);
                 }
-                core.ensure_wake(DUE).unwrap();
+                core.ensure_wake(false, DUE).unwrap();
             })
         };
         drive(&core, &mut engine, 0);
         owner.join().unwrap();
-        assert!(comes_by(&engine, DUE), "it would sleep until {:?}", engine.next_expiration());
+        assert!(
+            comes_by(&engine, DUE),
+            "it would sleep until {:?}",
+            engine.active.next_expiration()
+        );
         drive(&core, &mut engine, NOW);
         assert_eq!(count.get(), 1);
     });
@@ -221,7 +232,7 @@ fn a_deadline_that_is_moved_later_fires_at_the_old_time_or_the_new_one() {
         let World { core, shard, mut engine } = World::new();
         let (count, waker) = counter();
         // SAFETY: as above.
-        let armed = unsafe { arm(&core, &shard, DUE, waker) };
+        let armed = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
         let owner = thread::spawn(move || {
             // SAFETY: lives as long as the core.
             let node = unsafe { armed.node.as_ref() };
@@ -241,21 +252,25 @@ fn a_deadline_that_is_moved_later_fires_at_the_old_time_or_the_new_one() {
 fn a_driver_that_parks_was_kicked_or_knows_of_every_node() {
     model(|| {
         let World { core, shard, mut engine } = World::new();
-        let known = core.shards_seen();
         let (count, waker) = counter();
         let owner = {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, DUE, waker) };
-                core.ensure_wake(DUE).unwrap();
+                unsafe { arm(&core, &core.active, &shard, DUE, waker) };
+                core.ensure_wake(false, DUE).unwrap();
             })
         };
         // The driver, about to sleep until LATER; it has been asleep before.
         core.retract_wake();
         drive(&core, &mut engine, 0);
-        let next = engine.next_expiration().unwrap_or(LATER);
-        let parks = core.publish_wake(next, &engine, known, false);
+        let next = engine.active.next_expiration().unwrap_or(LATER);
+        let parks = core.publish_wake(
+            Next { active: next, elapsed: NEVER },
+            PARKED,
+            &engine,
+            Known::default(),
+        );
         owner.join().unwrap();
         if parks && next > DUE {
             assert!(!core.is_parked(), "asleep until {next}, and nobody has called");
@@ -270,23 +285,29 @@ fn a_driver_that_parks_was_kicked_or_knows_of_every_node() {
 fn a_kick_gets_a_parked_driver_up() {
     model(|| {
         let World { core, shard, mut engine } = World::new();
-        let known = core.shards_seen();
         let (count, waker) = counter();
         let owner = {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, DUE, waker) };
-                core.ensure_wake(DUE).unwrap();
+                unsafe { arm(&core, &core.active, &shard, DUE, waker) };
+                core.ensure_wake(false, DUE).unwrap();
             })
         };
         // A sleep without end: the model fails if nobody ends it.
         while count.get() == 0 {
             core.retract_wake();
             drive(&core, &mut engine, NOW);
-            if count.get() == 0 && core.publish_wake(NEVER, &engine, known, false) {
-                let until = super::park::Until { monotonic_ns: None, now_ns: 0 };
-                core.parker.park(core.parked(), until);
+            if count.get() == 0
+                && core.publish_wake(
+                    Next { active: NEVER, elapsed: NEVER },
+                    PARKED,
+                    &engine,
+                    Known::default(),
+                )
+            {
+                let until = super::park::Until::default();
+                core.parker.park(core.parked(), PARKED, until);
             }
         }
         owner.join().unwrap();
@@ -299,21 +320,20 @@ fn a_driver_that_retires_leaves_nothing_behind() {
     use super::core::{IDLE, RUNNING};
     model(|| {
         let World { core, shard, mut engine } = World::new();
-        let known = core.shards_seen();
         core.retract_wake();
         let (_, waker) = counter();
         let owner = {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, DUE, waker) };
+                unsafe { arm(&core, &core.active, &shard, DUE, waker) };
                 // Where `ensure_wake` would start a thread, it tells so here.
                 core.must_start(DUE)
             })
         };
         drive(&core, &mut engine, 0);
         core.no_driver(IDLE);
-        let stays = engine.has_mail() || core.shards_changed(known);
+        let stays = engine.have_news(&core);
         if stays {
             core.set_running();
             core.retract_wake();
@@ -330,10 +350,9 @@ fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
     use super::core::IDLE;
     model(|| {
         let World { core, shard, mut engine } = World::new();
-        let known = core.shards_seen();
         let (_, waker) = counter();
         // SAFETY: as above.
-        let first = unsafe { arm(&core, &shard, DUE, waker.clone()) };
+        let first = unsafe { arm(&core, &core.active, &shard, DUE, waker.clone()) };
         drive(&core, &mut engine, 0);
         // SAFETY: the owner's.
         unsafe { release(first, true) }.unwrap();
@@ -343,14 +362,14 @@ fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, LATER, waker) };
+                unsafe { arm(&core, &core.active, &shard, LATER, waker) };
                 core.must_start(LATER)
             })
         };
         let mut last = 0;
         let retires = !core.any_pending(&mut last) && {
             core.no_driver(IDLE);
-            !(engine.has_mail() || core.shards_changed(known) || core.any_pending(&mut last))
+            !(engine.have_news(&core) || core.any_pending(&mut last))
         };
         let starts = owner.join().unwrap();
         assert!(starts || !retires, "no driver, and nobody starts one");
@@ -361,7 +380,6 @@ fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
 fn an_order_reaches_a_driver_that_goes_to_sleep() {
     model(|| {
         let World { core, engine, .. } = World::new();
-        let known = core.shards_seen();
         core.retract_wake();
         let other = {
             let core = core.clone();
@@ -371,7 +389,13 @@ fn an_order_reaches_a_driver_that_goes_to_sleep() {
             })
         };
         let seen = core.stop_requested.load(Acquire);
-        let parks = !seen && core.publish_wake(NEVER, &engine, known, false);
+        let parks = !seen
+            && core.publish_wake(
+                Next { active: NEVER, elapsed: NEVER },
+                PARKED,
+                &engine,
+                Known::default(),
+            );
         other.join().unwrap();
         assert!(!parks || !core.is_parked(), "asleep for ever, with an order");
     });
@@ -406,8 +430,9 @@ fn nodes_that_others_give_back_are_found_once_each() {
         let World { core, shard, .. } = World::new();
         let (_, waker) = counter();
         // SAFETY: as above.
-        let armed: Vec<Armed> =
-            (0..2).map(|_| unsafe { arm(&core, &shard, LATER, waker.clone()) }).collect();
+        let armed: Vec<Armed> = (0..2)
+            .map(|_| unsafe { arm(&core, &core.active, &shard, LATER, waker.clone()) })
+            .collect();
         let others: Vec<_> = armed
             .iter()
             .map(|&armed| {
@@ -419,10 +444,12 @@ fn nodes_that_others_give_back_are_found_once_each() {
             .collect();
         // The owner goes on arming meanwhile.
         // SAFETY: as above.
-        let mut all = vec![unsafe { arm(&core, &shard, LATER, waker.clone()) }.node];
+        let mut all = vec![unsafe { arm(&core, &core.active, &shard, LATER, waker.clone()) }.node];
         others.into_iter().for_each(|other| other.join().unwrap());
         // SAFETY: as above.
-        all.extend((0..2).map(|_| unsafe { arm(&core, &shard, LATER, waker.clone()) }.node));
+        all.extend(
+            (0..2).map(|_| unsafe { arm(&core, &core.active, &shard, LATER, waker.clone()) }.node),
+        );
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 3, "a node was given out twice");
@@ -439,8 +466,8 @@ fn a_node_that_is_armed_while_the_driver_stops_is_fired_or_refused() {
             let (core, shard) = (core.clone(), shard.clone());
             thread::spawn(move || {
                 // SAFETY: as above.
-                unsafe { arm(&core, &shard, LATER, waker) };
-                core.ensure_wake(LATER).is_err()
+                unsafe { arm(&core, &core.active, &shard, LATER, waker) };
+                core.ensure_wake(false, LATER).is_err()
             })
         };
         let mut fired = Vec::new();

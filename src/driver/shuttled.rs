@@ -44,7 +44,7 @@ impl Wake for Woken {
 /// Waits for one timer as a task would, with some detours; panics if it completes early.
 fn use_timer(timekeeper: &Timekeeper, clock: &ManualClock) {
     let core = timekeeper.core();
-    let mut timer = Timer::new(core.clone());
+    let mut timer = Timer::new(core.clone(), false);
     let mut deadline = clock.clock().now().as_nanos() + thread_rng().gen_range(0..4) * 500;
     let woken = Arc::new(Woken::default());
     let mut waker = Waker::from(woken.clone());
@@ -122,7 +122,7 @@ fn a_driver_without_handles_ends_after_the_last_timer_and_starts_again_for_anoth
                     for _ in 0..2 {
                         let woken = Arc::new(Woken::default());
                         let waker = Waker::from(woken.clone());
-                        let mut timer = Timer::new(core.clone());
+                        let mut timer = Timer::new(core.clone(), false);
                         let deadline = clock.clock().now().as_nanos() + 500;
                         while timer.poll(&mut Context::from_waker(&waker), deadline).is_pending() {
                             while !woken.flag.swap(false, SeqCst) {
@@ -153,7 +153,7 @@ fn a_shutdown_wakes_whoever_waits() {
                     thread::spawn(move || {
                         let woken = Arc::new(Woken::default());
                         let waker = Waker::from(woken.clone());
-                        let mut timer = Timer::new(core.clone());
+                        let mut timer = Timer::new(core.clone(), false);
                         while timer.poll(&mut Context::from_waker(&waker), deadline).is_pending() {
                             while !woken.flag.swap(false, SeqCst) {
                                 thread::yield_now();

@@ -14,6 +14,7 @@ pub(super) struct Counters {
     kicks: AtomicU64,
     wakes: AtomicU64,
     spurious_wakes: AtomicU64,
+    watches: AtomicU64,
     waker_panics: AtomicU64,
     /// Plus one; 0 where it is not known.
     timer_slack: AtomicU64,
@@ -28,6 +29,7 @@ impl Default for Counters {
             kicks: AtomicU64::new(0),
             wakes: AtomicU64::new(0),
             spurious_wakes: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
             waker_panics: AtomicU64::new(0),
             timer_slack: AtomicU64::new(0),
             lateness_max: AtomicU64::new(0),
@@ -50,6 +52,10 @@ impl Counters {
         if spurious {
             bump(&self.spurious_wakes);
         }
+    }
+
+    pub(super) fn watch(&self) {
+        bump(&self.watches);
     }
 
     pub(super) fn waker_panic(&self) {
@@ -77,6 +83,7 @@ impl Counters {
             kicks: self.kicks.load(Relaxed),
             wakes: self.wakes.load(Relaxed),
             spurious_wakes: self.spurious_wakes.load(Relaxed),
+            watches: self.watches.load(Relaxed),
             waker_panics: self.waker_panics.load(Relaxed),
             timer_slack: self.timer_slack.load(Relaxed).checked_sub(1).map(Duration::from_nanos),
             lateness: Lateness {
@@ -115,7 +122,18 @@ pub struct Stats {
     /// Of those wakes, how many found nothing due: the timer that was waited for had been cancelled
     /// or moved, or a well-filled part of the wheel had to be sorted ahead of its time.
     pub spurious_wakes: u64,
-    /// How many wakers panicked. The panic is caught, and the driver goes on.
+    /// How often the driver thread woke only to look whether the process had been kept from running: up
+    /// to four times a second while a timer of running time is pending
+    /// ([`sleep_running`](crate::time::sleep_running)). Not among the wakes.
+    pub watches: u64,
+    /// For how long this process is known to have been kept from running: stopped, frozen, starved or
+    /// paused, from 50 ms on. In active time: a suspension of the machine isn't part of it.
+    pub stalled: Duration,
+    /// Whether the driver is woken when a suspension ends, or the wall clock is set; otherwise elapsed
+    /// timers that fell due meanwhile fire at the next wake-up for another reason. `None` before that was
+    /// first of use: there are neither elapsed timers nor hooks.
+    pub wakes_on_resume: Option<bool>,
+    /// How many wakers and hooks panicked. The panic is caught, and the driver goes on.
     pub waker_panics: u64,
     /// Timer nodes allocated: the peak of what was live at once, rounded up by thread. They are reused,
     /// not returned.

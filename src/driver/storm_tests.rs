@@ -31,7 +31,7 @@ impl World {
     fn new() -> Self {
         let core = Core::new(ManualClock::new().into(), Options::default());
         core.set_running();
-        let shard = core.adopt_shard();
+        let shard = core.active.adopt_shard();
         let mut engine = Engine::new(0, Policy::FRESH);
         engine.set_shards(vec![shard.clone()]);
         Self { core, shard, engine, now: 0, fired: Vec::new() }
@@ -39,14 +39,14 @@ impl World {
 
     fn arm(&self, deadline: u64) {
         // SAFETY: the only thread that uses the shard.
-        unsafe { arm(&self.core, &self.shard, deadline, Waker::noop().clone()) };
+        unsafe { arm(&self.core, &self.core.active, &self.shard, deadline, Waker::noop().clone()) };
     }
 
     /// One turn, and what it takes of the clock, or the way to the next, but at most to `stop`.
     /// Returns how many have fired with a deadline in `counted`.
     fn turn(&mut self, stop: u64, counted: &RangeInclusive<u64>) -> usize {
         let mut fired = Vec::new();
-        let more = self.engine.turn(&self.core.pool, self.now, &mut fired);
+        let more = self.engine.turn(&self.core.active.pool, self.now, &mut fired);
         assert!(fired.is_sorted_by_key(|fired| fired.deadline), "a batch is in order");
         self.fired.extend(fired.iter().map(|Fired { deadline, .. }| (*deadline, self.now)));
         let next = if more { 0 } else { self.engine.next_expiration().unwrap_or(u64::MAX) };

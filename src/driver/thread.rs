@@ -3,13 +3,23 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::core::{Core, IDLE, RUNNING, STOPPED, Stopped};
-use super::engine::{Engine, Fired};
+use super::core::{Core, Engines, IDLE, Known, Next, RUNNING, STOPPED, Stopped};
+use super::engine::Fired;
+use super::lane::Lane;
 use super::node::NEVER;
-use super::park::Until;
+use super::park::{POLLING, Until};
 use super::sys;
 use crate::sync::atomic::Ordering::Acquire;
 use crate::sync::{lock, thread};
+
+/// Waking so much later than asked is a stall: the process was kept from running.
+///
+/// Ordinary preemption on a busy machine takes some milliseconds, up to a scheduling period or two.
+pub(super) const STALL_NS: u64 = 50_000_000;
+
+/// How often the driver looks while somebody wants to know of stalls: what is shorter than this may come
+/// and go between two timers unnoticed, but for as much of it as falls beyond the look.
+const WATCH_NS: u64 = 250_000_000;
 
 impl Core {
     /// Starts the driver thread if there is none.
@@ -40,9 +50,9 @@ impl Core {
                     .spawn(move || clock.warm_up());
             }
             thread::Builder::new().name(name).spawn(move || {
-                // The engine stays where it is until there is a thread to have it.
-                let engine = lock(&core.lifecycle).engine.take();
-                Driver::new(core, engine.expect("an idle core has its engine")).run();
+                // The engines stay where they are until there is a thread to have them.
+                let engines = lock(&core.lifecycle).engines.take();
+                Driver::new(core, engines.expect("an idle core has its engines")).run();
             })
         });
         match spawned {
@@ -57,8 +67,18 @@ impl Core {
         }
     }
 
+    /// Tests the counter again, on a thread of its own.
+    fn retest(&self) {
+        let name = self.options.name.as_deref().unwrap_or("deadbeat");
+        let clock = self.clock.clone();
+        // Without a thread it is put off: the next turn asks again.
+        let _ = sys::with_signals_blocked(|| {
+            thread::Builder::new().name(format!("{name}-clock")).spawn(move || clock.retest())
+        });
+    }
+
     /// Wakes a batch, outside all locks.
-    pub(super) fn wake_all(&self, fired: &mut Vec<Fired>) {
+    pub(super) fn wake_all(&self, lane: &Lane, fired: &mut Vec<Fired>) {
         if fired.is_empty() {
             return;
         }
@@ -68,51 +88,75 @@ impl Core {
         let mut all = fired.drain(..);
         while let Some(Fired { deadline, waker }) = all.next() {
             if all.len().is_multiple_of(READ_EVERY) || now == 0 {
-                now = self.clock.now_unordered().as_nanos();
+                now = if lane.elapsed {
+                    lane.now_ns(&self.clock)
+                } else {
+                    self.clock.now_unordered().as_nanos()
+                };
             }
             // Most often a task that nobody has touched since it went to sleep.
             if let Some(soon) = all.as_slice().get(2) {
                 sys::prefetch(soon.waker.data());
             }
             self.counters.fired(now.saturating_sub(deadline));
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                self.counters.waker_panic();
-                // What it threw is user data, too, and may throw again when dropped; then no more.
-                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                    std::mem::forget(again);
-                }
+            self.shielded(|| waker.wake());
+        }
+    }
+
+    /// Runs what belongs to others. A panic is caught and counted.
+    pub(super) fn shielded(&self, call: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+            self.counters.waker_panic();
+            // What it threw is user data, too, and may throw again when dropped; then no more.
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(again);
             }
         }
     }
 
-    /// Stops for good: fires everything, so that whoever waits finds out.
-    pub(super) fn stop(&self, engine: &mut Engine, fired: &mut Vec<Fired>) {
+    /// Stops for good: everything fires, so that whoever waits finds out. What is to be woken comes
+    /// back, by lane.
+    pub(super) fn stop(&self, engines: &mut Engines) -> [Vec<Fired>; 2] {
         self.no_driver(STOPPED);
-        engine.stop(&self.pool, fired);
+        let mut fired = [const { Vec::new() }; 2];
+        for ((lane, engine), fired) in engines.each(self).zip(&mut fired) {
+            engine.stop(&lane.pool, fired);
+        }
+        fired
+    }
+
+    /// Wakes all that a stop has fired.
+    pub(super) fn wake_stopped(&self, mut fired: [Vec<Fired>; 2]) {
+        for (lane, fired) in self.lanes().zip(&mut fired) {
+            self.wake_all(lane, fired);
+        }
     }
 }
 
 struct Driver {
     core: Arc<Core>,
-    engine: Option<Box<Engine>>,
+    engines: Option<Box<Engines>>,
     fired: Vec<Fired>,
-    known_shards: usize,
-    /// The time that was published is over, and nothing has been found due yet.
-    waited: bool,
-    /// Where a pending timer was last found, after the last handle was dropped.
-    last_pending: usize,
+    /// When it was to wake, by CLOCK_MONOTONIC, and what for; nothing has been found due since.
+    asked: Option<Asked>,
+    /// Where a pending timer was last found in each lane, after the last handle was dropped.
+    last_pending: [usize; 2],
+}
+
+/// What a sleep was for.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// `None`: until called.
+    monotonic_ns: Option<u64>,
+    /// For a look whether all is well, and no timer.
+    to_watch: bool,
+    /// In which way.
+    mode: u32,
 }
 
 impl Driver {
-    fn new(core: Arc<Core>, engine: Box<Engine>) -> Self {
-        Self {
-            core,
-            engine: Some(engine),
-            fired: Vec::new(),
-            known_shards: 0,
-            waited: false,
-            last_pending: 0,
-        }
+    fn new(core: Arc<Core>, engines: Box<Engines>) -> Self {
+        Self { core, engines: Some(engines), fired: Vec::new(), asked: None, last_pending: [0; 2] }
     }
 
     fn run(mut self) {
@@ -128,58 +172,88 @@ impl Driver {
             if core.stop_requested.load(Acquire) {
                 return self.stop();
             }
-            let engine = self.engine.as_deref().expect("running");
-            let next = engine.next_expiration().unwrap_or(NEVER);
-            let orphaned = core.is_orphaned();
-            if orphaned && !core.any_pending(&mut self.last_pending) {
+            let known = core.known();
+            if known.orphaned && !core.any_pending(&mut self.last_pending) {
                 if self.retire() {
                     return;
                 }
                 continue;
             }
-            if core.publish_wake(next, engine, self.known_shards, orphaned) {
-                self.sleep(next);
+            let engines = self.engines.as_deref().expect("running");
+            let next = engines.next();
+            let mode = core.parker.mode(next.elapsed != NEVER || known.hooked);
+            if core.publish_wake(next, mode, engines, known) {
+                self.sleep(next, mode, known);
                 core.retract_wake();
             }
         }
     }
 
-    /// One turn of the engine, and the waking. Returns whether there is more to do at once.
+    /// One turn of each engine, and the waking. Returns whether there is more to do at once.
     fn turn(&mut self) -> bool {
         let core = &self.core;
-        let engine = self.engine.as_deref_mut().expect("running");
-        core.refresh_shards(&mut self.known_shards, engine);
-        let now = core.clock.sample().safe_ns;
-        let more = engine.turn(&core.pool, now, &mut self.fired);
-        if std::mem::take(&mut self.waited) {
-            core.counters.wake(self.fired.is_empty());
+        let asked = self.asked.take();
+        // What has woken it may be that a clock was set.
+        let look = asked.is_some_and(|asked| asked.mode == POLLING);
+        let reading = if look { core.clock.look() } else { core.clock.sample() };
+        if let Some(asked) = asked {
+            core.note_oversleep(asked.monotonic_ns, reading.monotonic_ns);
         }
-        core.wake_all(&mut self.fired);
+        // Before what fell due meanwhile, so that it finds out that it was a jump.
+        let leapt_ns = core.attend_to_jumps();
+        core.add_stalled(leapt_ns);
+        if core.clock.is_retest_due(reading.monotonic_ns) {
+            core.retest();
+        }
+        let mut more = false;
+        let mut idle = true;
+        for (lane, engine) in self.engines.as_deref_mut().expect("running").each(core) {
+            let now = if lane.elapsed { lane.now_ns(&core.clock) } else { reading.safe_ns };
+            more |= engine.turn(&lane.pool, now, &mut self.fired);
+            idle &= self.fired.is_empty();
+            core.wake_all(lane, &mut self.fired);
+        }
+        match asked {
+            Some(asked) if asked.to_watch && idle => core.counters.watch(),
+            Some(_) => core.counters.wake(idle),
+            None => {}
+        }
         more
     }
 
-    /// Sleeps until `next` on our clock, or until called.
-    fn sleep(&mut self, next: u64) {
+    /// Sleeps until something is due, or until called.
+    fn sleep(&mut self, next: Next, mode: u32, known: Known) {
         let core = &self.core;
-        self.waited = true;
-        if next == NEVER {
-            return core.parker.park(core.parked(), Until { monotonic_ns: None, now_ns: 0 });
-        }
         let reading = core.clock.sample();
-        let at = core.clock.kernel_deadline(next);
-        core.parker
-            .park(core.parked(), Until { monotonic_ns: Some(at), now_ns: reading.monotonic_ns });
+        let mut until = Until { monotonic_now_ns: reading.monotonic_ns, ..Until::default() };
+        if next.active != NEVER {
+            until.monotonic_ns = Some(core.clock.kernel_deadline(next.active));
+        }
+        if next.elapsed != NEVER {
+            until.boottime_ns = Some(core.clock.kernel_deadline_elapsed(next.elapsed));
+            until.boottime_now_ns = core.clock.kernel_deadline_elapsed(core.elapsed_now_ns());
+        }
+        let mut to_watch = false;
+        if known.watched {
+            let look = reading.monotonic_ns.saturating_add(WATCH_NS);
+            to_watch = until.monotonic().is_none_or(|at| at > look);
+            if to_watch {
+                until.monotonic_ns = Some(look);
+            }
+        }
+        self.asked = Some(Asked { monotonic_ns: until.monotonic(), to_watch, mode });
+        debug_assert!(mode != POLLING || until.boottime_ns.is_some() || known.hooked);
+        core.parker.park(core.parked(), mode, until);
     }
 
-    /// No handle, no pending timer: the thread ends, and leaves the engine for the next.
+    /// No handle, no pending timer: the thread ends, and leaves the engines for the next.
     fn retire(&mut self) -> bool {
         let mut lifecycle = lock(&self.core.lifecycle);
         self.core.no_driver(IDLE);
         // A last look behind the fence: also at the nodes, since one that is armed where it stands in
         // the wheel is pushed to no inbox; and for a shutdown, which took us for running.
-        let engine = self.engine.as_deref().expect("running");
-        if engine.has_mail()
-            || self.core.shards_changed(self.known_shards)
+        let engines = self.engines.as_deref().expect("running");
+        if engines.have_news(&self.core)
             // Ordering: as in `run`.
             || self.core.stop_requested.load(Acquire)
             || self.core.any_pending(&mut self.last_pending)
@@ -188,14 +262,35 @@ impl Driver {
             self.core.retract_wake();
             return false;
         }
-        lifecycle.engine = self.engine.take();
+        lifecycle.engines = self.engines.take();
         true
     }
 
     fn stop(mut self) {
-        let mut engine = self.engine.take().expect("running");
-        self.core.stop(&mut engine, &mut self.fired);
-        lock(&self.core.lifecycle).engine = Some(engine);
-        self.core.wake_all(&mut self.fired);
+        let mut engines = self.engines.take().expect("running");
+        let fired = self.core.stop(&mut engines);
+        lock(&self.core.lifecycle).engines = Some(engines);
+        self.core.wake_stopped(fired);
+    }
+}
+
+impl Core {
+    /// Notes that the driver was to wake at a time and did at another, by CLOCK_MONOTONIC.
+    fn note_oversleep(&self, asked_ns: Option<u64>, woke_ns: u64) {
+        let late_ns = asked_ns.map_or(0, |asked_ns| woke_ns.saturating_sub(asked_ns));
+        if late_ns < STALL_NS {
+            return;
+        }
+        // The clock may have leapt: then that is what it was, and is accounted for there.
+        let leapt_ns = self.leapt_ns();
+        let stalled_ns = late_ns.saturating_sub(leapt_ns);
+        if stalled_ns >= STALL_NS {
+            self.clock.add_stall(stalled_ns, self.clock.now());
+            self.add_stalled(stalled_ns);
+        }
+    }
+
+    pub(super) fn elapsed_now_ns(&self) -> u64 {
+        self.clock.now_elapsed().as_nanos()
     }
 }

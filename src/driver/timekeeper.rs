@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -16,7 +17,7 @@ use super::handle::Handle;
 use super::local;
 use super::node::NEVER;
 use super::stats::Stats;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Class, Clock, Instant};
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use crate::sync::{lock, thread};
 use crate::time::Sleep;
@@ -141,7 +142,7 @@ impl Timekeeper {
     }
 
     /// A [`Sleep`] on this Timekeeper, whichever is current.
-    pub fn sleep_until(&self, deadline: Instant) -> Sleep {
+    pub fn sleep_until<C: Class>(&self, deadline: Instant<C>) -> Sleep<C> {
         Sleep::on(self.core.clone(), deadline)
     }
 
@@ -152,21 +153,21 @@ impl Timekeeper {
     /// *O*(nodes): every node is looked at, to tell the live ones.
     pub fn stats(&self) -> Stats {
         let mut stats = self.core.counters.read();
-        let mut garbage = 0;
-        let mut live = 0;
-        self.core.pool.each(|node| {
-            if node.see().live() {
-                live += 1;
-            } else if node.visit() != NEVER {
-                garbage += 1;
-            }
-        });
-        stats.armed = self.core.armed();
-        stats.live = live;
-        stats.garbage = garbage;
-        stats.cancelled = stats.armed.saturating_sub(stats.fired).saturating_sub(live);
-        stats.nodes = self.core.pool.capacity();
-        stats.shards = self.core.shard_count() as u64;
+        for lane in self.core.lanes() {
+            lane.pool.each(|node| {
+                if node.see().live() {
+                    stats.live += 1;
+                } else if node.visit() != NEVER {
+                    stats.garbage += 1;
+                }
+            });
+            stats.armed = stats.armed.wrapping_add(lane.armed());
+            stats.nodes += lane.pool.capacity();
+            stats.shards += lane.shard_count() as u64;
+        }
+        stats.cancelled = stats.armed.saturating_sub(stats.fired).saturating_sub(stats.live);
+        stats.stalled = Duration::from_nanos(self.core.stalled_ns());
+        stats.wakes_on_resume = self.core.parker.wakes_on_resume();
         stats
     }
 
@@ -195,12 +196,12 @@ impl Timekeeper {
             match self.core.phase() {
                 STOPPED => lifecycle.thread.take(),
                 IDLE => {
-                    let mut fired = Vec::new();
-                    if let Some(engine) = lifecycle.engine.as_deref_mut() {
-                        self.core.stop(engine, &mut fired);
-                    }
+                    let engines = lifecycle.engines.as_deref_mut();
+                    let fired = engines.map(|engines| self.core.stop(engines));
                     drop(lifecycle);
-                    self.core.wake_all(&mut fired);
+                    if let Some(fired) = fired {
+                        self.core.wake_stopped(fired);
+                    }
                     return;
                 }
                 _ => {

@@ -7,9 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use super::core::{Core, Stopped};
 use super::handle::Handle;
+use super::lane::Lane;
 use super::local;
 use super::node::{Look, Moved, NEVER, Node};
 use super::shard::Shard;
+use super::spin::Spin;
 use crate::sync::atomic::{Ordering::SeqCst, fence};
 
 /// A timer of one owner, which polls it with the deadline that it keeps itself.
@@ -17,6 +19,8 @@ use crate::sync::atomic::{Ordering::SeqCst, fence};
 pub(crate) struct Timer {
     core: Handle,
     armed: Option<Armed>,
+    /// Its deadlines are of elapsed time.
+    elapsed: bool,
     /// The deadline was moved since the node was armed, so a firing may be of the old one.
     moved: bool,
     /// The deadline was in the future when it was set, so it is armed without another look.
@@ -44,8 +48,25 @@ unsafe impl Sync for Armed {}
 
 impl Timer {
     #[inline]
-    pub(crate) fn new(core: Handle) -> Self {
-        Self { core, armed: None, moved: false, ahead: false, sooner: false, done: false }
+    pub(crate) fn new(core: Handle, elapsed: bool) -> Self {
+        Self { core, armed: None, elapsed, moved: false, ahead: false, sooner: false, done: false }
+    }
+
+    #[inline]
+    fn lane(&self) -> &Lane {
+        self.core.lane(self.elapsed)
+    }
+
+    /// Whether the deadline has come, after a look at the clock.
+    #[inline]
+    pub(crate) fn has_come(&self, deadline: u64) -> bool {
+        self.lane().has_come(&self.core.clock, deadline)
+    }
+
+    /// What timers of this kind have learned about spinning, if they do.
+    #[inline]
+    fn spin(&self) -> Option<&Spin> {
+        self.core.spin.as_ref().filter(|_| !self.elapsed)
     }
 
     /// Says that the deadline of the first poll is in the future, as far as the creator knows: it is
@@ -56,7 +77,7 @@ impl Timer {
     }
 
     #[inline]
-    pub(crate) fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Handle {
         &self.core
     }
 
@@ -71,8 +92,8 @@ impl Timer {
 
     /// Whether a firing is of the deadline itself, as far as the driver and the clock know.
     fn may_fire(&self, deadline: u64) -> bool {
-        let exact = !self.moved && self.core.spin.is_none() && !self.core.is_stopped();
-        exact || self.core.clock.has_come(deadline)
+        let exact = !self.moved && self.spin().is_none() && !self.core.is_stopped();
+        exact || self.has_come(deadline)
     }
 
     /// Waits for `deadline`: looks and arms at the first call, and again if the deadline has moved
@@ -103,7 +124,7 @@ impl Timer {
         match look {
             // In a forked child nobody fires it: as after a shutdown.
             Look::Pending if !self.core.is_forked() => {
-                if mem::take(&mut self.sooner) && self.core.clock.has_come(deadline) {
+                if mem::take(&mut self.sooner) && self.has_come(deadline) {
                     self.release();
                     self.done = true;
                     return Poll::Ready(Ok(()));
@@ -127,7 +148,7 @@ impl Timer {
         match self.arm(cx.waker(), due) {
             Ok(()) => Poll::Pending,
             // Assumed to be ahead when it was created, it may have come since.
-            Err(_) if self.core.clock.has_come(deadline) => {
+            Err(_) if self.has_come(deadline) => {
                 self.done = true;
                 Poll::Ready(Ok(()))
             }
@@ -137,11 +158,11 @@ impl Timer {
 
     /// When to arm for; `None` if it is over.
     fn look_before_arming(&mut self, deadline: u64) -> Option<u64> {
-        self.done = self.done || self.core.clock.has_come(deadline);
+        self.done = self.done || self.has_come(deadline);
         if self.done {
             return None;
         }
-        let Some(spin) = &self.core.spin else { return Some(deadline) };
+        let Some(spin) = self.spin() else { return Some(deadline) };
         let due = deadline.saturating_sub(spin.lead_ns());
         if due <= self.core.clock.now().as_nanos() {
             self.spin_until(deadline);
@@ -156,7 +177,7 @@ impl Timer {
         self.release();
         if due < deadline
             && !self.moved
-            && let Some(spin) = &self.core.spin
+            && let Some(spin) = self.spin()
         {
             let late = self.core.clock.now().as_nanos().saturating_sub(due);
             spin.polled(deadline - due, late);
@@ -172,7 +193,7 @@ impl Timer {
     /// Spins up to the deadline, which is less than a lead away.
     #[cold]
     fn spin_until(&mut self, deadline: u64) {
-        while !self.core.clock.has_come(deadline) {
+        while !self.has_come(deadline) {
             std::hint::spin_loop();
         }
         self.done = true;
@@ -195,8 +216,10 @@ impl Timer {
         // User code, before anything is taken.
         let waker = waker.clone();
         // SAFETY: `with_shard` makes us the owner.
-        self.armed = Some(core.with_shard(|shard| unsafe { arm(core, shard, deadline, waker) }));
-        let woken = core.ensure_wake(deadline);
+        self.armed = Some(core.with_shard(self.elapsed, |lane, shard| unsafe {
+            arm(core, lane, shard, deadline, waker)
+        }));
+        let woken = core.ensure_wake(self.elapsed, deadline);
         if woken.is_err() {
             self.release();
         }
@@ -221,10 +244,10 @@ impl Timer {
         if let Moved::Earlier { push: tell } = node.set_deadline(deadline) {
             self.sooner = true;
             if tell {
-                self.core.with_shard(|shard| push(&self.core, shard, node));
+                self.core.with_shard(self.elapsed, |_, shard| push(&self.core, shard, node));
             }
             // A Timekeeper that is stopped has fired the node, and the next poll says so.
-            let _ = self.core.ensure_wake(deadline);
+            let _ = self.core.ensure_wake(self.elapsed, deadline);
         }
     }
 
@@ -234,7 +257,7 @@ impl Timer {
     pub(crate) fn release(&mut self) -> bool {
         let Some(armed) = self.armed.take() else { return false };
         // SAFETY: nodes and shards live as long as the core; the node is this timer's until here.
-        let waker = unsafe { release(armed, local::owns(armed.shard.as_ptr())) };
+        let waker = unsafe { release(armed, local::owns(self.elapsed, armed.shard.as_ptr())) };
         // The waker is dropped on return: user code, last of all.
         waker.is_some()
     }
@@ -244,11 +267,17 @@ impl Timer {
 ///
 /// # Safety
 ///
-/// The caller is the owner of the shard, which is one of `core`'s.
+/// The caller is the owner of the shard, which is one of `lane`'s, which is one of `core`'s.
 #[inline]
-pub(super) unsafe fn arm(core: &Arc<Core>, shard: &Shard, deadline: u64, waker: Waker) -> Armed {
+pub(super) unsafe fn arm(
+    core: &Arc<Core>,
+    lane: &Lane,
+    shard: &Shard,
+    deadline: u64,
+    waker: Waker,
+) -> Armed {
     // SAFETY: the caller's; a shard knows one pool.
-    let node = unsafe { shard.acquire(&core.pool) };
+    let node = unsafe { shard.acquire(&lane.pool) };
     // SAFETY: just acquired.
     let (state, tell) = unsafe { node.arm(deadline, waker) };
     if tell {

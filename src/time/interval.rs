@@ -100,6 +100,13 @@ impl Timekeeper {
 /// Skip     0    50                         170        200       250       300
 /// ```
 ///
+/// # After a gap
+///
+/// Ticks that fell due while the process was kept from running (it was stopped, frozen or starved for 50
+/// ms or more, or the machine was restored and `CLOCK_MONOTONIC` leapt ahead) are one tick, whatever is
+/// chosen here: a second's stall is no reason for a hundred ticks in a row. The others are counted
+/// ([`Interval::coalesced`]). A suspension of the machine is no active time, and makes none late.
+///
 /// # What counts as missed
 ///
 /// Any lateness does, without tokio's tolerance of 5 ms, which makes up for timers that tick in
@@ -225,13 +232,17 @@ pub struct Interval {
     sleep: Sleep,
     period: Duration,
     behavior: MissedTickBehavior,
+    /// How long the process had been kept from running at the last tick.
+    stalled_ns: u64,
+    coalesced: u64,
 }
 
 impl Interval {
     #[track_caller]
     fn new(sleep: Sleep, period: Duration) -> Self {
         assert!(!period.is_zero(), "the period of an interval must not be zero");
-        Self { sleep, period, behavior: MissedTickBehavior::Burst }
+        let stalled_ns = sleep.core().stalled_ns();
+        Self { sleep, period, behavior: MissedTickBehavior::Burst, stalled_ns, coalesced: 0 }
     }
 
     /// Completes when the next tick is due; says when it was due.
@@ -280,10 +291,53 @@ impl Interval {
     ) -> Poll<Result<Instant, TimekeeperStopped>> {
         ready!(self.sleep.try_poll(cx))?;
         let due = self.sleep.deadline();
-        let next = self.behavior.next(due, || self.sleep.now(), self.period);
+        let from = due + self.coalesce(due);
+        let next = self.behavior.next(from, || self.sleep.now(), self.period);
         // Arms nothing: that is for the poll that has to wait.
         self.sleep.move_to(next);
         Poll::Ready(Ok(due))
+    }
+
+    /// Counts the ticks that a gap swallowed besides the one that was due at `due`, and says how much
+    /// later the last of them was.
+    #[inline]
+    fn coalesce(&mut self, due: Instant) -> Duration {
+        let stalled_ns = self.sleep.core().stalled_ns();
+        let gap_ns = stalled_ns - std::mem::replace(&mut self.stalled_ns, stalled_ns);
+        if gap_ns == 0 { Duration::ZERO } else { self.coalesce_gap(due, gap_ns) }
+    }
+
+    #[cold]
+    fn coalesce_gap(&mut self, due: Instant, gap_ns: u64) -> Duration {
+        let period_ns = saturating_ns(self.period);
+        let late_ns = saturating_ns(self.sleep.now() - due);
+        // As many as were due, and no more than fit into the gap.
+        let ticks = (late_ns / period_ns).min(gap_ns.div_ceil(period_ns));
+        self.coalesced = self.coalesced.saturating_add(ticks);
+        Duration::from_nanos(period_ns.saturating_mul(ticks))
+    }
+
+    /// How many ticks were left out because they fell due while the process was kept from running,
+    /// whatever [`MissedTickBehavior`] says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use deadbeat::Manual;
+    /// use deadbeat::time::Duration;
+    ///
+    /// let manual = Manual::new();
+    /// let mut interval = manual.timekeeper().interval(Duration::from_millis(10));
+    /// manual.block_on(interval.tick());
+    /// let start = manual.now();
+    /// manual.stall(Duration::from_secs(60)); // 6000 ticks fall due
+    /// manual.block_on(interval.tick()); // one of them
+    /// assert_eq!(interval.coalesced(), 5999);
+    /// manual.block_on(interval.tick());
+    /// assert_eq!(manual.now() - start, Duration::from_millis(60_010));
+    /// ```
+    pub fn coalesced(&self) -> u64 {
+        self.coalesced
     }
 
     /// Makes the next tick due one period from now, and forgets missed ones.

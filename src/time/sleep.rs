@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Instant;
 use super::error::TimekeeperStopped;
-use crate::clock::saturating_ns;
+use crate::clock::{self, Active, Class, saturating_ns};
 use crate::driver::{self, Handle, Timekeeper, Timer};
 use crate::wheel::coalesce;
 
@@ -64,7 +64,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// # });
 /// ```
 #[inline]
-pub fn sleep_until(deadline: Instant) -> Sleep {
+pub fn sleep_until<C: Class>(deadline: clock::Instant<C>) -> Sleep<C> {
     Sleep::on(driver::current(), deadline)
 }
 
@@ -81,6 +81,25 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// Once it is pending, it is ready when the driver has found it due, and not by a look at the clock in
 /// a poll: one that comes after the deadline and ahead of the driver finds it pending still.
+///
+/// # Two classes of time
+///
+/// Made of an [`Instant`] it is active: it waits while the machine runs, as every timer of tokio and
+/// `std` on Linux does, and a suspension doesn't count. Made of an
+/// [`Instant<Elapsed>`](crate::clock::Elapsed), it waits for the world: a suspension counts, and one that
+/// fell due meanwhile is ready when the machine resumes. Leases, ages and deadlines of a peer are that.
+///
+/// ```
+/// use deadbeat::clock::{Elapsed, Instant};
+/// use deadbeat::time::{Duration, sleep_until};
+///
+/// # let manual = deadbeat::Manual::new();
+/// # manual.block_on(async {
+/// let lease_ends = Instant::<Elapsed>::now() + Duration::from_secs(10);
+/// sleep_until(lease_ends).await;
+/// assert!(Instant::<Elapsed>::now() >= lease_ends);
+/// # });
+/// ```
 ///
 /// # After completion
 ///
@@ -103,18 +122,13 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 /// too. The next arming tries again.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Sleep {
-    deadline: Instant,
+pub struct Sleep<C: Class = Active> {
+    deadline: clock::Instant<C>,
     slack_ns: u64,
     timer: Timer,
 }
 
 impl Sleep {
-    #[inline]
-    pub(crate) fn on(core: Handle, deadline: Instant) -> Self {
-        Self { deadline, slack_ns: 0, timer: Timer::new(core) }
-    }
-
     /// Waits for `duration` from now, on the clock of `core`.
     #[inline]
     pub(crate) fn after(core: Handle, duration: Duration) -> Self {
@@ -132,16 +146,28 @@ impl Sleep {
         sleep
     }
 
-    /// What the clock says that its deadlines are on.
-    #[inline]
-    pub(crate) fn now(&self) -> Instant {
-        self.timer.core().clock.now()
-    }
-
     /// The latest time that has certainly come: what is due by then may fire.
     #[inline]
     pub(crate) fn safe_now(&self) -> Instant {
         Instant::from_nanos(self.timer.core().clock.sample().safe_ns)
+    }
+}
+
+impl<C: Class> Sleep<C> {
+    #[inline]
+    pub(crate) fn on(core: Handle, deadline: clock::Instant<C>) -> Self {
+        Self { deadline, slack_ns: 0, timer: Timer::new(core, C::ELAPSED) }
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Handle {
+        self.timer.core()
+    }
+
+    /// What the clock says that its deadlines are on.
+    #[inline]
+    pub(crate) fn now(&self) -> clock::Instant<C> {
+        C::read(&self.timer.core().clock)
     }
 
     /// Cancels what is armed, so that nobody is woken. The next poll arms again.
@@ -151,7 +177,7 @@ impl Sleep {
     }
 
     /// When it is due.
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> clock::Instant<C> {
         self.deadline
     }
 
@@ -214,12 +240,12 @@ impl Sleep {
     /// assert_eq!(start.elapsed(), Duration::from_secs(3));
     /// # });
     /// ```
-    pub fn reset(self: Pin<&mut Self>, deadline: Instant) {
+    pub fn reset(self: Pin<&mut Self>, deadline: clock::Instant<C>) {
         self.get_mut().move_to(deadline);
     }
 
     #[inline]
-    pub(crate) fn move_to(&mut self, deadline: Instant) {
+    pub(crate) fn move_to(&mut self, deadline: clock::Instant<C>) {
         self.deadline = deadline;
         self.timer.move_to(self.due());
     }
@@ -259,7 +285,7 @@ impl Sleep {
     }
 }
 
-impl Future for Sleep {
+impl<C: Class> Future for Sleep<C> {
     type Output = ();
 
     #[inline]
@@ -292,5 +318,6 @@ impl Timekeeper {
 
 const _: () = {
     assert!(size_of::<Sleep>() <= 56);
+    assert!(size_of::<Sleep<clock::Elapsed>>() <= 56);
     super::plain::<Sleep>();
 };

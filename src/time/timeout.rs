@@ -8,7 +8,8 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::error::{Elapsed, TimekeeperStopped};
-use super::{Instant, Sleep, sleep, sleep_until};
+use super::{Sleep, sleep, sleep_until};
+use crate::clock::{self, Active, Class};
 use crate::driver::Timekeeper;
 
 /// Waits for `future`, but not longer than `duration`.
@@ -75,7 +76,10 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 /// # });
 /// ```
 #[inline]
-pub fn timeout_at<F: IntoFuture>(deadline: Instant, future: F) -> Timeout<F::IntoFuture> {
+pub fn timeout_at<C: Class, F: IntoFuture>(
+    deadline: clock::Instant<C>,
+    future: F,
+) -> Timeout<F::IntoFuture, C> {
     Timeout::new(sleep_until(deadline), future)
 }
 
@@ -114,16 +118,19 @@ pin_project! {
     /// as a [`Sleep`], if the driver thread can't be started.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
-    pub struct Timeout<F> {
+    pub struct Timeout<F, C = Active>
+    where
+        C: Class,
+    {
         #[pin]
         future: F,
-        sleep: Sleep,
+        sleep: Sleep<C>,
     }
 }
 
-impl<F> Timeout<F> {
+impl<F, C: Class> Timeout<F, C> {
     #[inline]
-    fn new(sleep: Sleep, future: impl IntoFuture<IntoFuture = F>) -> Self
+    fn new(sleep: Sleep<C>, future: impl IntoFuture<IntoFuture = F>) -> Self
     where
         F: Future,
     {
@@ -153,7 +160,7 @@ impl<F> Timeout<F> {
     }
 }
 
-impl<F: Future> Timeout<F> {
+impl<F: Future, C: Class> Timeout<F, C> {
     /// Polls as [`Future::poll`] does, but returns an error where that panics.
     ///
     /// # Errors
@@ -185,7 +192,7 @@ impl<F: Future> Timeout<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(Ok(output)));
         }
-        if this.sleep.deadline() == Instant::FAR_FUTURE {
+        if this.sleep.deadline() == clock::Instant::FAR_FUTURE {
             return Poll::Pending;
         }
         ready!(this.sleep.try_poll(cx))?;
@@ -193,7 +200,7 @@ impl<F: Future> Timeout<F> {
     }
 }
 
-impl<F: Future> Future for Timeout<F> {
+impl<F: Future, C: Class> Future for Timeout<F, C> {
     type Output = Result<F::Output, Elapsed>;
 
     #[inline]
@@ -215,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::Manual;
+    use crate::time::Instant;
 
     const SECOND: Duration = Duration::from_secs(1);
 
