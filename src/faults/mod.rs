@@ -7,17 +7,21 @@
 //! | what lies | how | who believes it |
 //! | --- | --- | --- |
 //! | [`counter`] | the processor's counter is trapped | whoever reads it directly |
+//! | [`kernel`] | the C library's functions are replaced | `std`, and whoever uses the C library |
 //!
 //! What can't be done here is refused with [`Unsupported`], which says what it takes.
 
 use std::{error, fmt, io};
 
 pub mod counter;
+pub mod kernel;
 #[cfg(any(target_arch = "x86_64", all(target_env = "gnu", target_arch = "aarch64")))]
 mod line;
 #[allow(unsafe_code, reason = "system calls without the C library")]
 mod raw;
 
+#[doc(inline)]
+pub use crate::__deadbeat_interpose as interpose;
 
 /// This can't be done here; its `Display` says, in one line, what it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
