@@ -8,20 +8,29 @@
 //! | --- | --- | --- |
 //! | [`counter`] | the processor's counter is trapped | whoever reads it directly |
 //! | [`kernel`] | the C library's functions are replaced | `std`, and whoever uses the C library |
+//! | [`stall`] | the process stands still | nothing lies; time is lost |
 //!
 //! What can't be done here is refused with [`Unsupported`], which says what it takes.
+//!
+//! Most of this stays with the process once it is done; [`in_child`] runs it in a process of its
+//! own.
 
 use std::{error, fmt, io};
 
+#[allow(unsafe_code, reason = "forks")]
+mod child;
 pub mod counter;
 pub mod kernel;
 #[cfg(any(target_arch = "x86_64", all(target_env = "gnu", target_arch = "aarch64")))]
 mod line;
 #[allow(unsafe_code, reason = "system calls without the C library")]
 mod raw;
+#[allow(unsafe_code, reason = "signals")]
+pub mod stall;
 
 #[doc(inline)]
 pub use crate::__deadbeat_interpose as interpose;
+pub use child::in_child;
 
 /// This can't be done here; its `Display` says, in one line, what it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
