@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`counter`] | the processor's counter is trapped | whoever reads it directly |
 //! | [`kernel`] | the C library's functions are replaced | `std`, and whoever uses the C library |
+//! | [`namespace`] | a fresh time namespace | all, but the processor's counter |
 //! | [`stall`] | the process stands still | nothing lies; time is lost |
 //!
 //! What can't be done here is refused with [`Unsupported`], which says what it takes.
@@ -23,6 +24,8 @@ pub mod counter;
 pub mod kernel;
 #[cfg(any(target_arch = "x86_64", all(target_env = "gnu", target_arch = "aarch64")))]
 mod line;
+#[allow(unsafe_code, reason = "system calls")]
+pub mod namespace;
 #[allow(unsafe_code, reason = "system calls without the C library")]
 mod raw;
 #[allow(unsafe_code, reason = "signals")]
