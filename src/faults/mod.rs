@@ -10,6 +10,7 @@
 //! | [`kernel`] | the C library's functions are replaced | `std`, and whoever uses the C library |
 //! | [`namespace`] | a fresh time namespace | all, but the processor's counter |
 //! | [`stall`] | the process stands still | nothing lies; time is lost |
+//! | [`wall`] | libfaketime | a child process, about the wall clock |
 //!
 //! What can't be done here is refused with [`Unsupported`], which says what it takes.
 //!
@@ -30,6 +31,7 @@ pub mod namespace;
 mod raw;
 #[allow(unsafe_code, reason = "signals")]
 pub mod stall;
+pub mod wall;
 
 #[doc(inline)]
 pub use crate::__deadbeat_interpose as interpose;
