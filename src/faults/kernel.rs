@@ -21,9 +21,9 @@
 //!
 //! That defines four of the C library's functions, which then are this process's, `std` included.
 //!
-//! - `clock_gettime` tells what it is told to of `CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`, and
-//!   `CLOCK_REALTIME`, with the coarse ones after their fine ones. `CLOCK_MONOTONIC_RAW` has a lie
-//!   of its own: [`raw_jump`], [`raw_rate_ppm`]. The rest are the truth.
+//! - `clock_gettime` tells what it is told to of `CLOCK_MONOTONIC`, `CLOCK_BOOTTIME`,
+//!   `CLOCK_REALTIME` and `CLOCK_MONOTONIC_RAW`, with the coarse ones after their fine ones. The rest
+//!   are the truth.
 //! - `syscall(SYS_futex, ..)`, `clock_nanosleep` and `timerfd_settime` (the latter two by
 //!   `syscall`, too): a wait until an absolute time on one of these clocks is begun as one until
 //!   the true time that it stands for, as the kernel does for a time namespace. It ends when the
@@ -83,24 +83,6 @@ pub fn rate_ppm(witness: Witness, ppm: i64) -> Result<(), Unsupported> {
     liar(witness).map(|liar| lies::rate_ppm(liar, ppm))
 }
 
-/// [`jump`], for `CLOCK_MONOTONIC_RAW`.
-///
-/// # Errors
-///
-/// Unless [`is_interposed`].
-pub fn raw_jump(ns: i64) -> Result<(), Unsupported> {
-    able(Liar::Raw).map(|liar| lies::jump(liar, ns))
-}
-
-/// [`rate_ppm`], for `CLOCK_MONOTONIC_RAW`.
-///
-/// # Errors
-///
-/// Unless [`is_interposed`].
-pub fn raw_rate_ppm(ppm: i64) -> Result<(), Unsupported> {
-    able(Liar::Raw).map(|liar| lies::rate_ppm(liar, ppm))
-}
-
 /// The truth again, for all of them.
 pub fn clear() {
     lies::clear();
@@ -111,6 +93,7 @@ fn liar(witness: Witness) -> Result<Liar, Unsupported> {
         Witness::Monotonic => Liar::Monotonic,
         Witness::Boottime => Liar::Boottime,
         Witness::Realtime => Liar::Realtime,
+        Witness::Raw => Liar::Raw,
         Witness::Counter => return Err(Unsupported::needs("a clock of the kernel's")),
     })
 }
