@@ -289,7 +289,7 @@ impl ManualClock {
         self.clone().into()
     }
 
-    pub(super) fn held(&self) -> &Held<Script> {
+    pub(crate) fn held(&self) -> &Held<Script> {
         &self.shared
     }
 

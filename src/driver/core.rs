@@ -39,8 +39,9 @@ pub(crate) struct Core {
     /// In which life of the process it was made.
     epoch: u64,
     pub(super) active: Lane,
-    /// Made for the first elapsed timer.
-    elapsed: OnceLock<Box<Lane>>,
+    /// Made for the first elapsed timer. In here, and not in a box: threads compare lanes by address, which
+    /// must not be another's as long as they have a weak reference to this core.
+    elapsed: OnceLock<Lane>,
     /// How the driver sleeps, if it does: what a kicker swaps for 0 before it calls.
     parked: CachePadded<AtomicU32>,
     /// One of the constants below; changed under `lifecycle`'s lock.
@@ -114,7 +115,7 @@ impl Engines {
             let now = core.clock.now_elapsed().as_nanos();
             self.elapsed = Some(Engine::new(now, self.storms));
         }
-        let elapsed = core.elapsed.get().map(|lane| &**lane).zip(self.elapsed.as_mut());
+        let elapsed = core.elapsed.get().zip(self.elapsed.as_mut());
         [(&core.active, &mut self.active)].into_iter().chain(elapsed).map(|(lane, engine)| {
             lane.refresh_shards(engine);
             (lane, engine)
@@ -217,13 +218,13 @@ impl Core {
         self.elapsed.get_or_init(|| {
             // As for the other: by hand, nobody has to be woken. A driver that is parked does not know
             // of this lane, so the first arming calls it.
-            Box::new(Lane::new(true, if self.options.manual { 0 } else { NEVER }))
+            Lane::new(true, if self.options.manual { 0 } else { NEVER })
         })
     }
 
     /// All lanes that there are.
     pub(super) fn lanes(&self) -> impl Iterator<Item = &Lane> {
-        [&self.active].into_iter().chain(self.elapsed.get().map(|lane| &**lane))
+        [&self.active].into_iter().chain(self.elapsed.get())
     }
 
     /// Runs `f` with the shard of the calling thread, which `f` may use as its owner.

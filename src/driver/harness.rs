@@ -3,6 +3,8 @@
 //!
 //! A fuzz target is one line: `fuzz_target!(|bytes: &[u8]| harness::fuzz(bytes));`.
 
+pub mod jumps;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;

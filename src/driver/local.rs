@@ -10,7 +10,7 @@ use super::shard::Shard;
 
 struct Hot {
     /// The shard used last for each class of time, and of which lane it is. Both stay allocated while they
-    /// stand here: `OWNED` has the shard, and a lane is compared by address only together with it.
+    /// stand here: `OWNED` has the shard, and a weak reference to the core that the lane is in.
     shard: [Cell<*const Shard>; 2],
     lane: [Cell<*const Lane>; 2],
     /// `OWNED` is gone: the thread is ending.
@@ -31,6 +31,14 @@ impl Hot {
             entered: Cell::new(ptr::null()),
             serial: Cell::new(0),
             next_serial: Cell::new(0),
+        }
+    }
+
+    /// Forgets which shards were used last.
+    fn forget(&self) {
+        for class in 0..2 {
+            self.shard[class].set(ptr::null());
+            self.lane[class].set(ptr::null());
         }
     }
 }
@@ -62,10 +70,7 @@ impl Drop for Owned {
         // Without a destructor of its own it is still there; a model checker's may not be.
         let _ = HOT.try_with(|hot| {
             hot.ending.set(true);
-            for elapsed in 0..2 {
-                hot.shard[elapsed].set(ptr::null());
-                hot.lane[elapsed].set(ptr::null());
-            }
+            hot.forget();
         });
         for Own { core, elapsed, shard } in self.0.get_mut().drain(..) {
             // In a forked child, nobody needs it, and the lock may be held for ever.
@@ -106,8 +111,10 @@ fn find(core: &Arc<Core>, lane: &Lane) -> Option<*mut Shard> {
                 own.elapsed == lane.elapsed && ptr::eq(own.core.as_ptr(), Arc::as_ptr(core))
             });
             let index = found.unwrap_or_else(|| {
-                // Timekeepers that have ended take their shards with them.
+                // Timekeepers that have ended take their shards with them; and with the last weak
+                // reference goes the certainty that a lane at their address is theirs.
                 owned.retain(|own| own.core.strong_count() > 0);
+                HOT.with(Hot::forget);
                 let shard = lane.adopt_shard();
                 owned.push(Own { core: Arc::downgrade(core), elapsed: lane.elapsed, shard });
                 owned.len() - 1
