@@ -53,6 +53,8 @@
 //! guarantees and the platform's precision.
 
 pub mod clock;
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+mod corpus;
 mod driver;
 #[cfg(feature = "hyper")]
 pub mod rt;
