@@ -267,7 +267,7 @@ impl Manual {
                 let Some(engine) = lifecycle.engine.as_deref_mut() else { return fired };
                 core.refresh_shards(&mut lock(&self.state.known_shards), engine);
                 let more = engine.turn(&core.pool, now, &mut due);
-                #[cfg(test)]
+                #[cfg(any(test, fuzzing))]
                 engine.invariants();
                 more
             };
