@@ -137,10 +137,15 @@ impl Timer {
     }
 }
 
+/// After so many timers there are no more bursts, or a script could take hours.
+const MOST: usize = 4000;
+
 struct Model {
     manual: Manual,
     now: u64,
     timers: Vec<Timer>,
+    /// Where in `timers` each is, by id.
+    places: BTreeMap<u64, usize>,
     last_id: u64,
     /// By time and id.
     armed: BTreeMap<(u64, u64), ()>,
@@ -157,6 +162,7 @@ impl Model {
             manual,
             now,
             timers: vec![],
+            places: BTreeMap::new(),
             last_id: 0,
             armed: BTreeMap::new(),
             log: vec![],
@@ -172,7 +178,8 @@ impl Model {
             }
             Op::Burst(count, span) => {
                 let (start, step) = (self.now.saturating_add(span.ns()), span.ns() % 1000);
-                for i in 0..u64::from(count) {
+                let room = MOST.saturating_sub(self.timers.len());
+                for i in (0..u64::from(count)).take(room) {
                     self.create(start.saturating_add(i * step), 0);
                 }
             }
@@ -187,6 +194,10 @@ impl Model {
             Op::Cancel(pick) => {
                 if let Some(i) = self.pick(pick) {
                     let timer = self.timers.swap_remove(i);
+                    self.places.remove(&timer.id);
+                    if let Some(moved) = self.timers.get(i) {
+                        self.places.insert(moved.id, i);
+                    }
                     timer.armed.map(|at| self.armed.remove(&(at, timer.id)));
                     drop(timer.sleep);
                     let called = timer.count.0.load(SeqCst);
@@ -213,6 +224,7 @@ impl Model {
         let sleep =
             sleep_until(Instant::from_nanos(deadline)).with_slack(Duration::from_nanos(slack_ns));
         self.last_id += 1;
+        self.places.insert(self.last_id, self.timers.len());
         self.timers.push(Timer {
             sleep,
             slack_ns,
@@ -297,10 +309,8 @@ impl Model {
             later.clear();
         }
         let due = std::mem::replace(&mut self.armed, later);
-        let index: BTreeMap<u64, usize> =
-            self.timers.iter().enumerate().map(|(i, timer)| (timer.id, i)).collect();
         for &(at, id) in due.keys() {
-            let timer = &mut self.timers[index[&id]];
+            let timer = &mut self.timers[self.places[&id]];
             timer.armed = None;
             timer.wakes = 1;
             self.log.push(Fired {
