@@ -435,4 +435,26 @@ mod tests {
             Op::Next,
         ]);
     }
+
+    #[test]
+    fn a_node_found_moved_in_a_storm_fires_before_what_the_batch_has_passed() {
+        // Two nodes of cancelled timers serve again. They are in the wheel under their old deadlines;
+        // when these come, so do timers that are due after the new ones.
+        let span = |bit, offset| Span { bit, offset };
+        let mut ops = vec![
+            Op::Burst(1872, span(25, 0)),
+            Op::Advance(span(23, 0)),
+            Op::Touch(0, span(23, 0)),
+            Op::Arm(span(23, 0), 0),
+            Op::Arm(span(23, 0), 23),
+            Op::Next,
+            Op::Next,
+            Op::Cancel(0),
+            Op::Cancel(10),
+            Op::Burst(1024, span(26, -24)),
+        ];
+        ops.extend([Op::Next; 200]);
+        ops.push(Op::Jump(span(63, 0)));
+        run(&ops);
+    }
 }
