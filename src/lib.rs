@@ -55,6 +55,8 @@
 //! guarantees and the platform's precision.
 
 pub mod clock;
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+mod corpus;
 mod driver;
 #[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
 pub mod faults;

@@ -259,7 +259,7 @@ impl Engine {
         fired.sort_by_key(|fired| fired.deadline);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn invariants(&self) {
         self.wheel.invariants(&self.nodes);
         self.backlogs.invariants(&self.nodes);

@@ -358,7 +358,7 @@ impl Manual {
                 for ((lane, engine), (now, due)) in engines.each(core).zip(&mut batches) {
                     *now = if lane.elapsed { lane.now_ns(&core.clock) } else { reading.safe_ns };
                     more |= engine.turn(&lane.pool, *now, due);
-                    #[cfg(test)]
+                    #[cfg(any(test, fuzzing))]
                     engine.invariants();
                 }
                 more

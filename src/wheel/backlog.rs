@@ -69,6 +69,8 @@ pub(crate) struct Backlogs {
 struct Backlog {
     raw: Raw,
     until: u64,
+    /// The latest that has been taken for good: while a slot is sorted, that is ahead of the cursor.
+    passed: u64,
 }
 
 /// Where an entry is that isn't in the wheel.
@@ -103,12 +105,13 @@ impl Backlogs {
             Some(spare) => spare,
             None if self.made < MOST => {
                 self.made += 1;
-                Backlog { raw: Raw::of_family(0, self.made), until: 0 }
+                Backlog { raw: Raw::of_family(0, self.made), until: 0, passed: 0 }
             }
             None => return,
         };
         self.later.get_or_insert_with(|| Raw::second(wheel.cursor()));
         backlog.until = wheel.split_due(&mut backlog.raw, now, self.policy.keep);
+        backlog.passed = 0;
         let into = if backlog.raw.is_empty() { &mut self.spare } else { &mut self.used };
         into.push(backlog);
     }
@@ -137,15 +140,19 @@ impl Backlogs {
     /// As [`Raw::take_sorted`] of the `n`th, at the time of its split.
     #[inline]
     pub(crate) fn take_sorted<E: Entries>(&mut self, e: &mut E, n: usize, room: usize) -> Take {
-        let Backlog { raw, until } = &mut self.used[n];
+        let Backlog { raw, until, passed } = &mut self.used[n];
         let end = if room.is_multiple_of(2) { End::Front } else { End::Back };
-        raw.take_sorted(e, *until, room, self.policy.grain_ns, end)
+        let taken = raw.take_sorted(e, *until, room, self.policy.grain_ns, end);
+        if let Take::Entry { i, ripe: true } = taken {
+            *passed = e.when(i).max(*passed);
+        }
+        taken
     }
 
     /// As [`Raw::take`] of the `n`th, at the time of its split.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn take<E: Entries>(&mut self, e: &mut E, n: usize) -> Option<u32> {
-        let Backlog { raw, until } = &mut self.used[n];
+        let Backlog { raw, until, .. } = &mut self.used[n];
         raw.take(e, *until)
     }
 
@@ -166,7 +173,7 @@ impl Backlogs {
         i: u32,
         when: u64,
     ) {
-        let Backlog { raw, until } = &mut self.used[n];
+        let Backlog { raw, until, .. } = &mut self.used[n];
         if when <= *until {
             raw.insert(e, i, when);
         } else if wheel.neighbours(when) < self.policy.few {
@@ -187,7 +194,7 @@ impl Backlogs {
     #[inline]
     pub(crate) fn insert_if_ahead<E: Entries>(&mut self, e: &mut E, i: u32, when: u64) -> bool {
         match self.used.iter_mut().find(|backlog| when <= backlog.until) {
-            Some(Backlog { raw, .. }) if raw.cursor() < when => {
+            Some(Backlog { raw, passed, .. }) if raw.cursor().max(*passed) < when => {
                 raw.insert(e, i, when);
                 true
             }

@@ -71,14 +71,14 @@ impl Model {
         let now = self.manual.now();
         match op % 32 {
             0..5 => {
-                let timeout = bytes.span(38);
+                let timeout = bytes.span();
                 let key = self.queue.insert(self.values, timeout);
                 self.inserted(now + timeout, key);
             }
             5..8 => {
                 let at = match op % 32 {
                     5 => Instant::FAR_FUTURE,
-                    _ => now - bytes.span(38),
+                    _ => now - bytes.span(),
                 };
                 let key = self.queue.insert_at(self.values, at);
                 self.inserted(at, key);
@@ -94,8 +94,8 @@ impl Model {
             11..16 => {
                 if let Some((was, key, value)) = self.take(bytes.byte()) {
                     let at = match op % 32 {
-                        11..13 => now + bytes.span(38),
-                        13..15 => now - bytes.span(38),
+                        11..13 => now + bytes.span(),
+                        13..15 => now - bytes.span(),
                         // The last place among equals.
                         _ => was,
                     };
@@ -112,7 +112,7 @@ impl Model {
                 }
             }
             18..23 => {
-                self.manual.fast_forward(bytes.span(40));
+                self.manual.fast_forward(bytes.span());
             }
             23 => {
                 self.manual.advance_to_next();

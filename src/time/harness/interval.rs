@@ -16,7 +16,10 @@ use crate::time::{Interval, MissedTickBehavior};
 pub fn interval(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let manual = Manual::new();
-    let period = bytes.span(40).max(Duration::from_nanos(1));
+    let period = match bytes.span() {
+        Duration::ZERO => Duration::MAX,
+        period => period,
+    };
     let mut interval = manual.timekeeper().interval(period);
     let mut oracle = Oracle {
         next: manual.now().as_nanos().into(),
@@ -28,7 +31,9 @@ pub fn interval(bytes: &[u8]) {
         match op % 16 {
             0..6 => check_tick(&mut interval, &mut oracle, &manual),
             6..11 => {
-                manual.fast_forward(bytes.span(42));
+                // To the end of time, if it comes to that twice.
+                let span = if op < 240 { bytes.span() } else { Duration::from_nanos(u64::MAX / 2) };
+                manual.fast_forward(span);
             }
             11 => {
                 let behavior = match bytes.byte() % 3 {
@@ -48,14 +53,17 @@ pub fn interval(bytes: &[u8]) {
                 oracle.next = now;
             }
             14 => {
-                let after = bytes.span(42);
+                let after = bytes.span();
                 interval.reset_after(after);
                 oracle.next = now + after.as_nanos();
             }
             _ => {
-                let past = manual.now() - bytes.span(42);
-                interval.reset_at(past);
-                oracle.next = past.as_nanos().into();
+                let at = match op {
+                    0..240 => manual.now() - bytes.span(),
+                    _ => Instant::FAR_FUTURE,
+                };
+                interval.reset_at(at);
+                oracle.next = at.as_nanos().into();
             }
         }
         assert_eq!(interval.missed_tick_behavior(), oracle.behavior);
@@ -79,7 +87,9 @@ struct Oracle {
 
 impl Oracle {
     fn tick(&mut self, now: Instant) -> Option<Instant> {
-        let (due, now) = (self.next, u128::from(now.as_nanos()));
+        // Beyond the end of time there is nothing but the end.
+        let tick = u64::try_from(self.next).map_or(Instant::FAR_FUTURE, Instant::from_nanos);
+        let (due, now) = (u128::from(tick.as_nanos()), u128::from(now.as_nanos()));
         let late = now.checked_sub(due)?;
         self.next = match self.behavior {
             // An eighth, of which the fraction doesn't count.
@@ -89,6 +99,6 @@ impl Oracle {
             MissedTickBehavior::Skip => now + self.period - late % self.period,
             _ => due + self.period,
         };
-        Some(Instant::from_nanos(due.try_into().expect("short spans")))
+        Some(tick)
     }
 }

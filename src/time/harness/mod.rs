@@ -56,13 +56,18 @@ impl Bytes<'_> {
         self.next().unwrap_or(0)
     }
 
-    /// A duration that is likely to meet another: few nanoseconds, or a power of two below 2^`bits`,
-    /// give or take one.
-    fn span(&mut self, bits: u8) -> Duration {
+    /// A duration that is likely to meet another: few nanoseconds, or a power of two up to 2^38, give or
+    /// take one.
+    fn span(&mut self) -> Duration {
         let byte = self.byte();
+        let n = byte / 8;
         let ns = match byte % 8 {
-            0..4 => u64::from(byte / 8),
-            kind => (1_u64 << (byte / 8 % bits)).saturating_add_signed(i64::from(kind) - 6),
+            0..4 => u64::from(n),
+            kind => {
+                // From 16 ms on every second power, so that five bits reach minutes.
+                let bit = n + n.saturating_sub(24);
+                (1_u64 << bit).saturating_add_signed(i64::from(kind) - 6)
+            }
         };
         Duration::from_nanos(ns)
     }

@@ -1,0 +1,52 @@
+//! The fuzz targets' corpus, replayed: what fuzzing has found worth keeping, `cargo test` sees too.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{clock, driver, time, wheel};
+
+#[test]
+fn the_wheel_agrees_with_sorted_maps_on_its_corpus() {
+    replay("wheel", wheel::harness::fuzz);
+}
+
+#[test]
+fn the_driver_agrees_with_its_model_on_its_corpus() {
+    replay("timers", driver::harness::fuzz);
+}
+
+#[test]
+fn no_script_of_the_clocks_corpus_breaks_a_promise() {
+    replay("clock_discipline", |bytes| clock::harness::run(&clock::harness::decode(bytes)));
+}
+
+#[test]
+fn a_delay_queue_agrees_with_a_sorted_map_on_its_corpus() {
+    replay("delay_queue", time::harness::delay_queue);
+}
+
+#[test]
+fn an_interval_agrees_with_its_definition_on_its_corpus() {
+    replay("interval", time::harness::interval);
+}
+
+/// Runs every script that is kept for `target`.
+fn replay(target: &str, run: impl Fn(&[u8])) {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    if !fuzz.exists() {
+        // It is a package of its own, so this one is published without it.
+        return;
+    }
+    let mut scripts = fs::read_dir(fuzz.join("corpus").join(target))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "script"))
+        .collect::<Vec<_>>();
+    assert!(!scripts.is_empty());
+    scripts.sort();
+    for script in scripts {
+        // Shown if it fails.
+        println!("{}", script.display());
+        run(&fs::read(script).unwrap());
+    }
+}
