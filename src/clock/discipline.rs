@@ -604,7 +604,9 @@ impl Discipline {
             .start
             .saturating_sub(reference.low)
             .max(reference.high.saturating_sub(begin.start))
-            .saturating_add(NOISE_NS);
+            .saturating_add(NOISE_NS)
+            // A reading is of the last tick.
+            .saturating_add(ticks::ns_ceil(1, line.mult));
         line.slew(begin.start, begin.target);
         Some(line)
     }

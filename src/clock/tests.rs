@@ -115,6 +115,21 @@ fn a_rate_measured_across_its_own_change_is_not_believed_for_long() {
     ]);
 }
 
+/// A tick of it is longer than what a bound leaves for everything else.
+#[test]
+fn a_counter_that_crawls_is_bounded_by_its_ticks() {
+    harness::run(&[
+        Op::Sample,
+        Op::Live { steps: 241, step_ns: 8_355_840 },
+        Op::ReadCost(190),
+        Op::Rate(Witness::Counter, -999_424),
+        Op::Live { steps: 9, step_ns: 0 },
+        Op::Live { steps: 8, step_ns: 4080 },
+        Op::Live { steps: 255, step_ns: 8_355_840 },
+        Op::Live { steps: 255, step_ns: 1_998_848 },
+    ]);
+}
+
 // The manual clock.
 
 #[test]

@@ -369,7 +369,7 @@ impl Play {
         {
             return;
         }
-        self.live(3000, 1_000_000);
+        self.live(300, 10_000_000);
         self.check();
         self.expect_punctual(false);
         self.expect_punctual(true);
