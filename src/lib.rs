@@ -18,6 +18,7 @@
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
+//! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
 //! Without executor: [`Timekeeper::call_at`], [`sleep_until`], [`block_on`].
 //!
@@ -46,6 +47,7 @@
 //!
 //! - `hyper`: `rt::HyperTimer`. Brings `hyper` without its default features.
 //! - `cli`: the `deadbeat` command. Brings what that needs; nothing for the library.
+//! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
 //!
 //! # Platforms
 //!
@@ -54,6 +56,8 @@
 
 pub mod clock;
 mod driver;
+#[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
+pub mod faults;
 #[cfg(feature = "hyper")]
 pub mod rt;
 mod sync;

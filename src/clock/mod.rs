@@ -42,7 +42,7 @@ mod os;
 mod rate;
 mod report;
 mod selftest;
-mod seqlock;
+pub(crate) mod seqlock;
 mod system;
 #[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
 mod tests;

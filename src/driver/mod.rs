@@ -40,5 +40,11 @@ pub use timekeeper::{Builder, Entered, Scope, Timekeeper};
 
 pub(crate) use core::Stopped;
 pub(crate) use handle::Handle;
+#[cfg(all(
+    feature = "faults",
+    target_os = "linux",
+    not(any(deadbeat_loom, deadbeat_shuttle))
+))]
+pub(crate) use sys::with_signals_blocked;
 pub(crate) use timekeeper::{current, with_current_clock};
 pub(crate) use timer::Timer;

@@ -61,12 +61,18 @@ mod linux {
     }
 }
 
-/// Runs `spawn` with every signal blocked, so that the thread that it starts has them blocked from
+/// Runs `spawn` with signals blocked, so that the thread that it starts has them blocked from
 /// its first instruction, and handlers run on the threads of the program.
+///
+/// Not those that a thread brings upon itself: blocked, they would end the process without asking
+/// the handler that could have reported the fault, or mended it.
 #[cfg(unix)]
-pub(super) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
+pub(crate) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     use std::mem::MaybeUninit;
     use std::ptr;
+
+    const OWN_FAULTS: [libc::c_int; 6] =
+        [libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGSEGV, libc::SIGSYS, libc::SIGTRAP];
 
     struct Restore(libc::sigset_t);
 
@@ -82,6 +88,9 @@ pub(super) fn with_signals_blocked<T>(spawn: impl FnOnce() -> T) -> T {
     // SAFETY: both are places for a signal set; `sigfillset` and `pthread_sigmask` fill them.
     let old = unsafe {
         libc::sigfillset(all.as_mut_ptr());
+        for own in OWN_FAULTS {
+            libc::sigdelset(all.as_mut_ptr(), own);
+        }
         if libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr()) != 0 {
             return spawn();
         }
