@@ -111,6 +111,7 @@ fn liar(witness: Witness) -> Result<Liar, Unsupported> {
         Witness::Monotonic => Liar::Monotonic,
         Witness::Boottime => Liar::Boottime,
         Witness::Realtime => Liar::Realtime,
+        Witness::Raw => Liar::Raw,
         Witness::Counter => return Err(Unsupported::needs("a clock of the kernel's")),
     })
 }
