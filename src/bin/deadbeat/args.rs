@@ -4,7 +4,8 @@
 //! unknown flag. Not for `--csv`: any name is one for a file, so `--csv --json` should be refused.
 
 use crate::clock;
-use crate::precision::{self, Flavor, Kind, Load, Phase, Plan, PlotFile};
+use crate::draw::PlotFile;
+use crate::precision::{self, Flavor, Kind, Load, Phase, Plan};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use humantime::format_duration;

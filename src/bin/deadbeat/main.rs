@@ -4,7 +4,9 @@
 //! error. Exit status: 0 done, 1 failed, 2 a wrong argument, 130 interrupted.
 
 mod args;
+mod boxinfo;
 mod clock;
+mod draw;
 mod interrupt;
 mod precision;
 
