@@ -1,7 +1,5 @@
 //! The faults: what they are called, and what is done to the clocks.
 
-use std::time::Duration;
-
 /// What is done to the clocks of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -23,9 +21,6 @@ pub(crate) enum Fault {
     CounterRateDouble,
     Stall,
 }
-
-/// How long the process stands still.
-pub(super) const STALL: Duration = Duration::from_secs(1);
 
 impl Fault {
     /// All, in the order of the report.
@@ -108,7 +103,7 @@ pub(super) use linux::Injector;
 #[cfg(target_os = "linux")]
 mod linux {
     use super::super::truth;
-    use super::{Fault, STALL};
+    use super::Fault;
     use deadbeat::clock::Witness::{self, Boottime, Monotonic, Raw, Realtime};
     use deadbeat::faults::counter::Trap;
     use deadbeat::faults::{Unsupported, kernel, stall};
@@ -188,7 +183,7 @@ mod linux {
                 Fault::MonotonicRate500 => slew(500)?,
                 Fault::MonotonicRate83333 => slew(83_333)?,
                 Fault::Strobe => strobe(until_ns)?,
-                Fault::Stall => stall::stop(STALL)?,
+                Fault::Stall => stall::stop(Duration::from_secs(1))?,
                 Fault::CounterForward
                 | Fault::CounterBack
                 | Fault::CounterReset

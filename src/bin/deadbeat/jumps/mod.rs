@@ -11,11 +11,12 @@
 //!   the process is told it. A timer that a jump of CLOCK_MONOTONIC has overtaken is due, and not
 //!   early; one that keeps to the true time while CLOCK_MONOTONIC goes back is not early either.
 //! - *worst late*: by how much the latest timer fired after it was due by the true time.
-//! - *frozen*: for how long reads of the system's clock gave no later time than they had before.
-//! - *burst*: the most timers that fired within 10 ms of the true time. They are spread evenly: without a fault, seven
-//!   do.
+//! - *frozen*: for how long reads of the system's clock gave no later time than they had before. It is
+//!   waited for until they do, or the time is up.
+//! - *burst*: the most timers that fired within 10 ms of the true time. They are spread evenly, and
+//!   without a fault some seven do.
 //! - *wake-ups*: ticks of a 10 ms interval above those that the true time had room for, polls that
-//!   found nothing, and wakes of the timers' thread (for tokio, the runtime's) that polled nothing.
+//!   found nothing, and wakes of the runtime's thread, and of deadbeat's own, that had nothing to do.
 
 mod faults;
 mod log;
@@ -165,6 +166,7 @@ impl Seen {
         self.early = self.early.max(other.early);
         self.worst_late_us = self.worst_late_us.max(other.worst_late_us);
         self.frozen_us = self.frozen_us.max(other.frozen_us);
+        self.is_frozen |= other.is_frozen;
         self.panicked |= other.panicked;
         self.burst = self.burst.max(other.burst);
         self.wakeups = self.wakeups.max(other.wakeups);

@@ -29,16 +29,8 @@ pub(super) fn write_tables(
         }
         writeln!(
             out,
-            "{:<14}{:>7}{:>12}{:>10}{:>10}{:>7}{:>10}  {:<26}{}",
-            "system",
-            "early",
-            "worst late",
-            "frozen",
-            "panicked",
-            "burst",
-            "wake-ups",
-            "reads",
-            "class"
+            "{:<14}{:>7}{:>12}{:>10}{:>10}{:>7}{:>10}  {:<32}class",
+            "system", "early", "worst late", "frozen", "panicked", "burst", "wake-ups", "reads"
         )?;
         for (system, seen) in &row.systems {
             write_row(out, *system, seen)?;
@@ -62,12 +54,14 @@ pub(super) fn headline(plan: &Plan, rounds: u32) -> String {
 fn write_row(out: &mut impl Write, system: System, seen: &Seen) -> io::Result<()> {
     let count = |count: Option<u64>| count.map_or("-".into(), |count| count.to_string());
     let late = seen.worst_late_us.map_or("-".into(), |us| {
-        let mark = if seen.unfired > 0 { ">" } else { "" };
-        format!("{mark}{}", span(us.unsigned_abs() * 1_000))
+        format!("{}{}", at_least(seen.unfired > 0), span(us.max(0).unsigned_abs() * 1_000))
     });
-    let frozen = if seen.frozen_us == 0 { "-".into() } else { span(seen.frozen_us * 1_000) };
+    let frozen = match seen.frozen_us {
+        0 => "-".into(),
+        us => format!("{}{}", at_least(seen.is_frozen), span(us * 1_000)),
+    };
     let line = format!(
-        "{:<14}{:>7}{late:>12}{frozen:>10}{:>10}{:>7}{:>10}  {:<26}{}",
+        "{:<14}{:>7}{late:>12}{frozen:>10}{:>10}{:>7}{:>10}  {:<32}{}",
         system.name(),
         count(seen.early),
         if seen.panicked { "yes" } else { "no" },
@@ -77,6 +71,11 @@ fn write_row(out: &mut impl Write, system: System, seen: &Seen) -> io::Result<()
         seen.class.as_deref().unwrap_or("-"),
     );
     writeln!(out, "{}", line.trim_end())
+}
+
+/// The mark of what wasn't over in the end.
+fn at_least(yes: bool) -> &'static str {
+    if yes { ">" } else { "" }
 }
 
 /// A row for each fault, a column for each system, and in the cells what is worth a look.
@@ -127,16 +126,21 @@ fn remarks(plan: &Plan, seen: &Seen) -> Vec<String> {
     if let Some(us) = seen.worst_late_us.and_then(|us| u64::try_from(us).ok())
         && us >= SEEN_US
     {
-        remarks.push(format!("{} late", span(us * 1_000)));
+        remarks.push(format!("{}{} late", at_least(seen.unfired > 0), span(us * 1_000)));
     }
     if seen.frozen_us >= SEEN_US {
-        remarks.push(format!("frozen {}", span(seen.frozen_us * 1_000)));
+        remarks.push(format!(
+            "frozen {}{}",
+            at_least(seen.is_frozen),
+            span(seen.frozen_us * 1_000)
+        ));
     }
     let spread = plan.timers as u64 * nanos(WINDOW) / nanos(plan.last - plan.first);
     if let Some(burst) = seen.burst.filter(|burst| *burst >= 10 * spread) {
         remarks.push(format!("{burst} at once"));
     }
-    if let Some(wakeups) = seen.wakeups.filter(|wakeups| *wakeups >= 500) {
+    let many = 10 * plan.timers as u64;
+    if let Some(wakeups) = seen.wakeups.filter(|wakeups| *wakeups >= many) {
         remarks.push(format!("{wakeups} wake-ups"));
     }
     if let Some(reads) = &seen.reads {

@@ -25,6 +25,8 @@ pub(super) struct Seen {
     pub(super) early: Option<u64>,
     pub(super) worst_late_us: Option<i64>,
     pub(super) frozen_us: u64,
+    /// Whether it was in the end.
+    pub(super) is_frozen: bool,
     pub(super) panicked: bool,
     pub(super) burst: Option<u64>,
     pub(super) wakeups: Option<u64>,
@@ -54,6 +56,7 @@ pub(crate) fn run(fault: Fault, system: System, plan: Plan) -> Result<(), Box<dy
 fn play(fault: Fault, system: System, plan: Plan) -> io::Result<Outcome> {
     static PANICS: AtomicU64 = AtomicU64::new(0);
     static IS_OVER: AtomicBool = AtomicBool::new(false);
+    static IS_FROZEN: AtomicBool = AtomicBool::new(false);
     panic::set_hook(Box::new(|_| {
         // Ordering: SeqCst, as below: nothing here is in a hurry.
         PANICS.fetch_add(1, SeqCst);
@@ -73,9 +76,12 @@ fn play(fault: Fault, system: System, plan: Plan) -> io::Result<Outcome> {
     };
     // It is Ordering::SeqCst throughout: nothing here is in a hurry.
     let reader = system.reader();
-    let reader = thread::Builder::new()
-        .name("reader".into())
-        .spawn(|| reads::watch(reader, || IS_OVER.load(SeqCst)))?;
+    let reader = thread::Builder::new().name("reader".into()).spawn(|| {
+        reads::watch(reader, |is_frozen| {
+            IS_FROZEN.store(is_frozen, SeqCst);
+            IS_OVER.load(SeqCst)
+        })
+    })?;
     let at = move |offset: Duration| start_ns + nanos(offset);
     let fault_at_ns = thread::Builder::new().name("fault".into()).spawn(move || {
         truth::sleep_until(at(plan.fault_at));
@@ -84,7 +90,7 @@ fn play(fault: Fault, system: System, plan: Plan) -> io::Result<Outcome> {
     })?;
 
     truth::sleep_until(at(plan.end));
-    while !log.is_over() && truth::now_ns() < at(plan.limit) {
+    while (!log.is_over() || IS_FROZEN.load(SeqCst)) && truth::now_ns() < at(plan.limit) {
         truth::nap(Duration::from_millis(5));
     }
     // The figures first: what comes now takes its time.
@@ -105,6 +111,7 @@ fn play(fault: Fault, system: System, plan: Plan) -> io::Result<Outcome> {
     }
     if let Ok(reads) = reader.join() {
         seen.frozen_us = reads.frozen_ns / 1_000;
+        seen.is_frozen = reads.is_frozen;
         seen.reads = reads.verdict();
     }
     let (class, spurious_wakes) = system.account();

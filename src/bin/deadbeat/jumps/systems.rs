@@ -84,7 +84,7 @@ impl System {
             Self::Tokio => on_runtime(log, move || tokio_timers(log)),
             Self::DelayQueue => on_runtime(log, move || delay_queue(log)),
             Self::StdSleep => on_threads(log, sleep),
-            Self::StdPark => on_threads(log, |log, until| park(log, until)),
+            Self::StdPark => on_threads(log, park),
             Self::Quanta => {
                 log.begin(|| ());
                 Ok(())
