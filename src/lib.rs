@@ -46,7 +46,8 @@
 //! None are on by default.
 //!
 //! - `hyper`: `rt::HyperTimer`. Brings `hyper` without its default features.
-//! - `cli`: the `deadbeat` command. Brings what that needs; nothing for the library.
+//! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
+//!   library.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
 //!
 //! # Platforms

@@ -300,6 +300,7 @@ fn the_clock_is_shown_as_text_and_as_json() {
         let verdict = value(part).split(':').next().expect("there is a first");
         assert!(["passed", "failed", "not done"].contains(&verdict), "{part} in\n{text}");
     }
+    assert!(!value("jumps").is_empty(), "{text}");
     // The rate has an error where it has a bound.
     assert_eq!(text.contains("\nrate change "), text.contains("\nrate   "), "{text}");
 
@@ -311,6 +312,7 @@ fn the_clock_is_shown_as_text_and_as_json() {
     assert!(is_counter == source["reason"].is_null(), "{json}");
     assert!(json["error_bound_ns"].is_u64() && json["booted_unix_ns"].is_u64(), "{json}");
     assert_eq!(json["rate_change_ppm"].is_f64(), is_counter, "{json}");
+    assert!(json["jumps"]["total"].is_u64() && json["jumps"]["kinds"].is_array(), "{json}");
     if is_counter {
         assert_eq!(json["self_test"]["verdicts"]["rates"], "passed", "{json}");
     }

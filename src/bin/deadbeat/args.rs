@@ -4,7 +4,9 @@
 //! unknown flag. Not for `--csv`: any name is one for a file, so `--csv --json` should be refused.
 
 use crate::clock;
-use crate::precision::{self, Flavor, Kind, Load, Phase, Plan, PlotFile};
+use crate::draw::PlotFile;
+use crate::jumps::{self, Fault, Json, System};
+use crate::precision::{self, Flavor, Kind, Load, Phase, Plan};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use humantime::format_duration;
@@ -19,6 +21,10 @@ pub(crate) enum Command {
     Precision(Box<precision::Settings>),
     /// `deadbeat clock`
     Clock(clock::Settings),
+    /// `deadbeat jumps`
+    Jumps(Box<jumps::Settings>),
+    /// What `deadbeat jumps` runs in processes of their own.
+    JumpsChild(Fault, System, jumps::Plan),
 }
 
 /// Reads the command line; on a wrong one says so and ends the process with status 2.
@@ -32,6 +38,14 @@ pub(crate) fn parse() -> Command {
             watch: args.watch.then_some(args.interval),
             json: args.json,
         }),
+        Subcommands::Jumps(args) => match args.resolve() {
+            Ok(settings) => Command::Jumps(Box::new(settings)),
+            Err(message) => refuse("jumps", ErrorKind::InvalidValue, &message),
+        },
+        Subcommands::JumpsChild(JumpsChildArgs { fault, system, quick }) => {
+            let plan = if quick { jumps::Plan::QUICK } else { jumps::Plan::FULL };
+            Command::JumpsChild(fault, system, plan)
+        }
     }
 }
 
@@ -59,6 +73,13 @@ enum Subcommands {
     Precision(PrecisionArgs),
     /// Shows which clock is read, how good it is, and what happened to it
     Clock(ClockArgs),
+    /// Makes clocks jump, and shows what timers do
+    ///
+    /// For each fault and each system a process of its own, which alone is deceived: nothing is done
+    /// to the machine's clocks. Without options: some minutes, a matrix, and a table for each fault.
+    Jumps(JumpsArgs),
+    #[command(name = jumps::CHILD, hide = true)]
+    JumpsChild(JumpsChildArgs),
 }
 
 #[derive(Debug, Args)]
@@ -155,6 +176,47 @@ struct ClockArgs {
     interval: Duration,
 }
 
+#[derive(Debug, Args)]
+struct JumpsArgs {
+    #[arg(
+        long = "fault", value_name = "LIST", value_delimiter = ',', value_parser = fault,
+        allow_hyphen_values = true, help = fault_help()
+    )]
+    faults: Vec<Fault>,
+
+    /// How often; of each figure the worst is shown
+    #[arg(
+        long, value_name = "N", default_value = "1", value_parser = jump_rounds,
+        allow_hyphen_values = true
+    )]
+    rounds: u32,
+
+    /// Two faults only, unless others are chosen, and a quarter of the time for each
+    #[arg(long)]
+    quick: bool,
+
+    /// Write JSON to this file, or with - to standard output, instead of tables
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Draw when timers fired to this file, .svg or .png, or none
+    #[arg(
+        long, value_name = "FILE", default_value = "none", value_parser = plot,
+        allow_hyphen_values = true
+    )]
+    plot: Plot,
+}
+
+#[derive(Debug, Args)]
+struct JumpsChildArgs {
+    #[arg(value_parser = fault)]
+    fault: Fault,
+    #[arg(value_parser = system)]
+    system: System,
+    #[arg(long)]
+    quick: bool,
+}
+
 /// A name in `--systems`.
 #[derive(Clone, Copy, Debug)]
 enum Selection {
@@ -213,28 +275,8 @@ impl PrecisionArgs {
                 self.rounds, self.tasks
             ));
         }
-        let plot = match self.plot {
-            Plot::None => None,
-            Plot::File(plot) => {
-                let path = plot.path().display().to_string();
-                check_directory(plot.path()).map_err(|error| {
-                    format!("invalid value '{path}' for '--plot <FILE>': {error}")
-                })?;
-                Some(plot)
-            }
-        };
-        let csv = self
-            .csv
-            .map(|path| {
-                File::create(&path).map_err(|error| {
-                    format!(
-                        "invalid value '{}' for '--csv <FILE>': {error}, allowed: a file that \
-                         can be written",
-                        path.display()
-                    )
-                })
-            })
-            .transpose()?;
+        let plot = self.plot.resolve()?;
+        let csv = self.csv.map(|path| create(&path, "--csv")).transpose()?;
         Ok(precision::Settings {
             kinds,
             plan: Plan {
@@ -252,6 +294,52 @@ impl PrecisionArgs {
             plot,
         })
     }
+}
+
+impl JumpsArgs {
+    fn resolve(self) -> Result<jumps::Settings, String> {
+        let chosen = |default: &[Fault]| {
+            let mut chosen: Vec<Fault> = Vec::new();
+            for &fault in if self.faults.is_empty() { default } else { &self.faults } {
+                if !chosen.contains(&fault) {
+                    chosen.push(fault);
+                }
+            }
+            chosen
+        };
+        let all: &[Fault] = if self.quick { &Fault::QUICK } else { &Fault::ALL };
+        Ok(jumps::Settings {
+            faults: chosen(all),
+            drawn: chosen(&Fault::DRAWN),
+            rounds: self.rounds,
+            quick: self.quick,
+            plot: self.plot.resolve()?,
+            json: match self.json {
+                Some(path) if path.as_os_str() == "-" => Some(Json::Stdout),
+                Some(path) => Some(Json::File(create(&path, "--json")?)),
+                None => None,
+            },
+        })
+    }
+}
+
+impl Plot {
+    fn resolve(self) -> Result<Option<PlotFile>, String> {
+        let Self::File(plot) = self else { return Ok(None) };
+        let path = plot.path().display().to_string();
+        check_directory(plot.path())
+            .map_err(|error| format!("invalid value '{path}' for '--plot <FILE>': {error}"))?;
+        Ok(Some(plot))
+    }
+}
+
+fn create(path: &Path, flag: &str) -> Result<File, String> {
+    File::create(path).map_err(|error| {
+        format!(
+            "invalid value '{}' for '{flag} <FILE>': {error}, allowed: a file that can be written",
+            path.display()
+        )
+    })
 }
 
 /// Found out before the measurement, rather than after it.
@@ -288,6 +376,31 @@ fn systems_help() -> String {
         "What to measure, comma-separated: {}, which is both kernel and kernel+wake",
         system_names()
     )
+}
+
+fn fault(text: &str) -> Result<Fault, String> {
+    Fault::named(text).ok_or_else(|| format!("allowed: {}", fault_names()))
+}
+
+fn fault_names() -> String {
+    Fault::ALL.map(Fault::name).join(", ")
+}
+
+fn fault_help() -> String {
+    format!(
+        "What to do to the clocks, and to draw, comma-separated: {} [default: all, and drawn {}]",
+        fault_names(),
+        Fault::DRAWN.map(Fault::name).join(" and ")
+    )
+}
+
+fn system(text: &str) -> Result<System, String> {
+    System::named(text)
+        .ok_or_else(|| format!("allowed: {}", System::ALL.map(System::name).join(", ")))
+}
+
+fn jump_rounds(text: &str) -> Result<u32, String> {
+    u32::try_from(number(text, 1..=1_000)?).map_err(|error| error.to_string())
 }
 
 fn tasks(text: &str) -> Result<usize, String> {
@@ -349,7 +462,7 @@ mod tests {
         let cli = Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.to_string())?;
         match cli.command {
             Subcommands::Precision(args) => args.resolve(),
-            Subcommands::Clock(_) => Err("the other subcommand".into()),
+            _ => Err("another subcommand".into()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `deadbeat clock`: which clock is read, how good it is, and what happened to it.
 
 use crate::interrupt;
-use deadbeat::clock::{Clock, Report, Source};
+use deadbeat::clock::{Clock, Jump, Jumps, Report, Source};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::hint::black_box;
@@ -27,12 +27,16 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     // Of the first baseline, which is short; reading the costs gives it time to be refined.
     let first_hz = clock.report().counter_hz;
     let costs = Costs::measure(&clock);
+    let mut known = Jumps::default();
     loop {
         let report = clock.report();
+        let jumps = clock.jumps();
         let rate_change_ppm = rate_change_ppm(first_hz, report.counter_hz);
         let mut out = io::stdout().lock();
         if settings.json {
-            serde_json::to_writer(&mut out, &to_json(&report, rate_change_ppm, &costs))?;
+            let mut json = to_json(&report, rate_change_ppm, &costs);
+            json["jumps"] = jumps_to_json(&known, &jumps);
+            serde_json::to_writer(&mut out, &json)?;
             writeln!(out)?;
         } else {
             writeln!(out, "{report}")?;
@@ -40,8 +44,10 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
                 writeln!(out, "rate change     {ppm:+.6} ppm since the first baseline")?;
             }
             costs.write(&mut out)?;
+            write_jumps(&mut out, &known, &jumps)?;
         }
         out.flush()?;
+        known = jumps;
         match settings.watch {
             Some(interval) if !interrupt::wait(interval) => {
                 if !settings.json {
@@ -57,6 +63,36 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
 /// as far as is known.
 fn rate_change_ppm(first_hz: Option<f64>, hz: Option<f64>) -> Option<f64> {
     Some((hz? / first_hz? - 1.0) * 1e6)
+}
+
+/// The last of each kind of which there are more than were known, oldest first, and how many more.
+fn news(known: &Jumps, jumps: &Jumps) -> Vec<(Jump, u64)> {
+    let mut news: Vec<_> = jumps
+        .iter()
+        .filter_map(|(kind, count, last)| {
+            Some((last, count.checked_sub(known.count(kind)).filter(|more| *more > 0)?))
+        })
+        .collect();
+    news.sort_by_key(|(jump, _)| jump.at);
+    news
+}
+
+/// The counts, if there is one, and a line for each kind of which there are new ones.
+fn write_jumps(out: &mut impl Write, known: &Jumps, jumps: &Jumps) -> io::Result<()> {
+    if jumps.total() == 0 {
+        return writeln!(out, "jumps           none");
+    }
+    let counts: Vec<_> = jumps.iter().map(|(kind, count, _)| format!("{count} {kind}")).collect();
+    writeln!(out, "jumps           {}", counts.join(", "))?;
+    for (jump, more) in news(known, jumps) {
+        let at = Duration::from_nanos(jump.at.as_nanos()).as_secs_f64();
+        write!(out, "jump            at {at:.6} s: {jump}")?;
+        if more > 1 {
+            write!(out, ", and {} before it", more - 1)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// What a read costs, in nanoseconds.
@@ -149,6 +185,25 @@ fn to_json(report: &Report, rate_change_ppm: Option<f64>, costs: &Costs) -> Valu
     })
 }
 
+fn jumps_to_json(known: &Jumps, jumps: &Jumps) -> Value {
+    let kinds: Vec<_> = jumps
+        .iter()
+        .map(|(kind, count, last)| {
+            json!({
+                "kind": kind.name(),
+                "count": count,
+                "new": count.saturating_sub(known.count(kind)),
+                "last": {
+                    "at_ns": last.at.as_nanos(),
+                    "size_ns": last.size_ns,
+                    "rate_ppb": last.rate_ppb,
+                },
+            })
+        })
+        .collect();
+    json!({ "total": jumps.total(), "kinds": kinds })
+}
+
 fn source(source: &Source) -> Value {
     let (name, reason) = match source {
         Source::Counter => ("counter", None),
@@ -166,6 +221,7 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use deadbeat::clock::{ManualClock, Witness};
 
     #[test]
     fn json_has_what_the_text_has() {
@@ -186,6 +242,49 @@ mod tests {
         }
         assert_eq!(json["read_ns"]["std"], 22.0);
         assert_eq!(json["rate_change_ppm"], 0.5);
+    }
+
+    /// A clock that has seen so many suspensions of a minute, and a wall clock that was set before.
+    fn jumps(suspensions: i64) -> Jumps {
+        const MINUTE_NS: i64 = 60_000_000_000;
+        let manual = ManualClock::new();
+        let clock = manual.clock();
+        clock.report();
+        let move_by = |witness, ns| {
+            manual.jump(witness, ns);
+            manual.advance(Duration::from_millis(5));
+            clock.report();
+        };
+        move_by(Witness::Realtime, -MINUTE_NS);
+        (0..suspensions).for_each(|_| move_by(Witness::Boottime, MINUTE_NS));
+        clock.jumps()
+    }
+
+    #[test]
+    fn jumps_are_shown_once_and_their_counts_always() {
+        let text = |known: &Jumps, jumps: &Jumps| {
+            let mut text = Vec::new();
+            write_jumps(&mut text, known, jumps).expect("memory takes all");
+            String::from_utf8(text).expect("it is text")
+        };
+        assert_eq!(text(&Jumps::default(), &Jumps::default()), "jumps           none\n");
+        let (one, three) = (jumps(1), jumps(3));
+        let first = text(&Jumps::default(), &one);
+        assert!(first.starts_with("jumps           1 suspend, 1 wall-step\n"), "{first}");
+        let lines: Vec<_> = first.lines().skip(1).collect();
+        assert!(lines[0].ends_with("s: wall-step -60.000000 s"), "{first}");
+        assert!(lines[1].ends_with("s: suspend +60.000000 s"), "{first}");
+        assert_eq!(text(&one, &one), "jumps           1 suspend, 1 wall-step\n");
+        let more = text(&one, &three);
+        assert!(more.ends_with("s: suspend +60.000000 s, and 1 before it\n"), "{more}");
+        assert_eq!(more.lines().count(), 2, "{more}");
+
+        let json = jumps_to_json(&one, &three);
+        assert_eq!(json["total"], 4);
+        assert_eq!(json["kinds"][0]["kind"], "suspend");
+        assert_eq!((&json["kinds"][0]["count"], &json["kinds"][0]["new"]), (&3.into(), &2.into()));
+        assert_eq!(json["kinds"][0]["last"]["size_ns"], 60_000_000_000_i64);
+        assert_eq!(json["kinds"][1]["new"], 0);
     }
 
     #[test]

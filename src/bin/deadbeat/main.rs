@@ -4,18 +4,28 @@
 //! error. Exit status: 0 done, 1 failed, 2 a wrong argument, 130 interrupted.
 
 mod args;
+mod boxinfo;
 mod clock;
+mod draw;
 mod interrupt;
+mod jumps;
 mod precision;
 
 use args::Command;
 use std::process::ExitCode;
+
+// So that `deadbeat jumps` can deceive its children. While nothing is said, it costs the others a
+// load and a branch.
+#[cfg(target_os = "linux")]
+deadbeat::faults::interpose!();
 
 fn main() -> ExitCode {
     let command = args::parse();
     let outcome = interrupt::install().map_err(Into::into).and_then(|()| match command {
         Command::Precision(settings) => precision::run(*settings),
         Command::Clock(settings) => clock::run(&settings),
+        Command::Jumps(settings) => jumps::run(*settings),
+        Command::JumpsChild(fault, system, plan) => jumps::run_child(fault, system, plan),
     });
     match outcome {
         Ok(()) if interrupt::raised() => ExitCode::from(interrupt::EXIT_STATUS),

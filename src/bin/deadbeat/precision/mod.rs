@@ -5,7 +5,6 @@
 //! sample counts, from the first on. A round that Ctrl-C cuts short is left out, because the late
 //! half of its samples would be missing.
 
-mod boxinfo;
 mod host;
 mod kernel;
 mod load;
@@ -19,11 +18,11 @@ mod systems;
 pub(crate) use host::Flavor;
 pub(crate) use load::Load;
 pub(crate) use plan::{Phase, Plan};
-pub(crate) use plot::PlotFile;
 pub(crate) use systems::Kind;
 
+use crate::boxinfo::BoxInfo;
+use crate::draw::PlotFile;
 use crate::interrupt;
-use boxinfo::BoxInfo;
 use indicatif::{ProgressBar, ProgressStyle};
 use kernel::{now, usage};
 use report::Csv;
@@ -76,7 +75,7 @@ pub(crate) fn run(mut settings: Settings) -> Result<(), Box<dyn Error>> {
         if all.iter().all(|series| series.samples.is_empty()) {
             eprintln!("no plot: no round was finished");
         } else {
-            plot.draw(&info.to_string(), &report::headline(&settings), &all)?;
+            plot::draw(plot, &info.to_string(), &report::headline(&settings), &all)?;
             eprintln!("plot: {}", plot.path().display());
         }
     }

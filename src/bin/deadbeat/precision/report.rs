@@ -1,9 +1,9 @@
 //! What was measured, as a table for people, as JSON, as CSV.
 
 use super::Settings;
-use super::boxinfo::BoxInfo;
 use super::load::Load;
 use super::series::{Sample, Series, Summary};
+use crate::boxinfo::BoxInfo;
 use humantime::format_duration;
 use serde::Serialize;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Axes of powers of ten, drawn to linearly: values are exponents.
+//! Axes with marks of one's own; of powers of ten above all, drawn to linearly: values are exponents.
 
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use std::ops::Range;
@@ -7,21 +7,26 @@ use std::ops::Range;
 ///
 /// Of plotters' own ranges, those that take marks can't be labelled.
 #[derive(Clone, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     range: Range<f64>,
     marks: Vec<f64>,
 }
 
 impl Axis {
     /// Shares of samples, from none to `nines` nines.
-    pub(super) fn nines(nines: f64) -> Self {
+    pub(crate) fn nines(nines: f64) -> Self {
         let mut marks = vec![0.0, 2.0_f64.log10()];
         marks.extend(whole(&(1.0..nines)));
         Self { range: 0.0..nines, marks }
     }
 
+    /// Marks where they are said to be.
+    pub(crate) fn marked(range: Range<f64>, marks: Vec<f64>) -> Self {
+        Self { range, marks }
+    }
+
     /// A mark for every power of ten within `range`.
-    pub(super) fn decades(range: Range<f64>) -> Self {
+    pub(crate) fn decades(range: Range<f64>) -> Self {
         Self { marks: whole(&range).collect(), range }
     }
 }
@@ -54,7 +59,7 @@ fn whole(range: &Range<f64>) -> impl Iterator<Item = f64> + use<> {
 }
 
 /// `50 %`, `90 %`, `99 %`, then a digit more for every nine.
-pub(super) fn nines_label(nines: &f64) -> String {
+pub(crate) fn nines_label(nines: &f64) -> String {
     let percent = 100.0 - 10_f64.powf(2.0 - nines);
     #[expect(clippy::cast_possible_truncation, reason = "nines are few, and not negative")]
     let digits = (nines.round() as usize).saturating_sub(2);
@@ -62,7 +67,7 @@ pub(super) fn nines_label(nines: &f64) -> String {
 }
 
 /// A power of ten in plain digits, in groups of three from five digits on.
-pub(super) fn power_label(power: &f64) -> String {
+pub(crate) fn power_label(power: &f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "decades are few, and `max` leaves none negative"

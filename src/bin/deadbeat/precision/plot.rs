@@ -1,79 +1,35 @@
 //! Two charts for each load: how late at which quantile, and how late when.
 
-mod axis;
-
-use self::axis::{Axis, nines_label, power_label};
 use super::series::{Series, Summary};
 use super::systems::Kind;
+use crate::draw::{Axis, GREY, HEAD, Page, PlotFile, WIDTH, frame, head, nines_label, power_label};
 use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::prelude::*;
-use plotters::style::register_font;
 use std::error::Error;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
-/// Where to draw; the name's end says what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PlotFile {
-    path: PathBuf,
-    format: Format,
+/// Draws `all`, of which some series has a sample.
+///
+/// # Errors
+///
+/// The file's.
+pub(crate) fn draw(
+    file: &PlotFile,
+    title: &str,
+    subtitle: &str,
+    all: &[Series],
+) -> Result<(), Box<dyn Error>> {
+    file.draw(&Chart::of(title, subtitle, all))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Svg,
-    Png,
-}
-
-impl PlotFile {
-    /// A file to draw to; `None` unless its name ends in `.svg` or `.png`.
-    pub(crate) fn new(path: PathBuf) -> Option<Self> {
-        let format = match path.extension()?.to_str()? {
-            "svg" => Format::Svg,
-            "png" => Format::Png,
-            _ => return None,
-        };
-        Some(Self { path, format })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Draws `all`, of which some series has a sample.
-    ///
-    /// # Errors
-    ///
-    /// The file's.
-    pub(crate) fn draw(
-        &self,
-        title: &str,
-        subtitle: &str,
-        all: &[Series],
-    ) -> Result<(), Box<dyn Error>> {
-        // The machine may have no font; SVG names the family, and its viewer finds one.
-        register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular())
-            .map_err(|_| "the font of the plot can't be read")?;
-        let page = Page::of(title, subtitle, all);
-        match self.format {
-            Format::Svg => page.draw(SVGBackend::new(&self.path, page.size())),
-            Format::Png => page.draw(BitMapBackend::new(&self.path, page.size())),
-        }
-        .map_err(|error| format!("{}: {error}", self.path.display()).into())
-    }
-}
-
-const WIDTH: u32 = 1500;
-const HEAD: u32 = 76;
 const ROW: u32 = 480;
 /// Columns of the chart over time: in each, a system shows its median and its worst.
 const COLUMNS: usize = 400;
-const GREY: RGBColor = RGBColor(90, 90, 90);
 
 /// Everything that is drawn, brought into plain numbers.
-struct Page<'a> {
+struct Chart<'a> {
     title: &'a str,
     subtitle: &'a str,
     rows: Vec<Row>,
@@ -105,7 +61,7 @@ struct Line {
     worst: Points,
 }
 
-impl<'a> Page<'a> {
+impl<'a> Chart<'a> {
     fn of(title: &'a str, subtitle: &'a str, all: &[Series]) -> Self {
         let rows: Vec<Row> = all
             .chunk_by(|a, b| a.load == b.load)
@@ -122,33 +78,30 @@ impl<'a> Page<'a> {
         let decades = low..high.ceil().max(low + 1.0);
         Self { title, subtitle, rows, decades }
     }
+}
 
+impl Page for Chart<'_> {
     fn size(&self) -> (u32, u32) {
         let rows = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         (WIDTH, HEAD.saturating_add(ROW.saturating_mul(rows)))
     }
 
-    fn draw<B>(&self, backend: B) -> Result<(), Box<dyn Error>>
+    fn draw<B>(&self, area: &DrawingArea<B, Shift>) -> Result<(), Box<dyn Error>>
     where
         B: DrawingBackend,
         B::ErrorType: 'static,
     {
-        let area = backend.into_drawing_area();
-        area.fill(&WHITE)?;
-        let small = ("sans-serif", 15).into_font().color(&GREY);
-        area.draw_text("Task lateness", &("sans-serif", 24).into_font().into(), (20, 10))?;
-        area.draw_text(self.subtitle, &small, (210, 16))?;
-        area.draw_text(self.title, &small, (20, 46))?;
-        let (_, charts) = area.split_vertically(HEAD);
+        let charts = head(area, "Task lateness", self.subtitle, self.title)?;
         for (row, area) in self.rows.iter().zip(charts.split_evenly((self.rows.len(), 1))) {
             let (left, right) = area.split_horizontally(WIDTH / 2);
             self.draw_quantiles(row, &left)?;
             self.draw_over_time(row, &right)?;
         }
-        area.present()?;
         Ok(())
     }
+}
 
+impl Chart<'_> {
     fn draw_quantiles<B>(
         &self,
         row: &Row,
@@ -206,21 +159,6 @@ impl<'a> Page<'a> {
         }
         Ok(())
     }
-}
-
-/// A chart with room for its caption and for the labels of its axes.
-fn frame<'a, B: DrawingBackend>(
-    area: &'a DrawingArea<B, Shift>,
-    caption: &str,
-) -> ChartBuilder<'a, 'static, B> {
-    let mut chart = ChartBuilder::on(area);
-    chart
-        .margin(12)
-        .margin_right(24)
-        .caption(caption, ("sans-serif", 18))
-        .x_label_area_size(44)
-        .y_label_area_size(76);
-    chart
 }
 
 /// The lines and labels of a chart of lateness.
@@ -321,19 +259,5 @@ fn color(kind: Kind) -> RGBColor {
         Kind::StdThread => RGBColor(150, 140, 30),
         Kind::Kernel => RGBColor(0, 0, 0),
         Kind::KernelWake => RGBColor(0, 158, 115),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_names_that_end_in_a_known_format_can_be_drawn_to() {
-        assert!(PlotFile::new("a.svg".into()).is_some());
-        assert!(PlotFile::new("a.b/c.png".into()).is_some());
-        for path in ["a.jpg", "svg", "", "a.svg.gz", ".png"] {
-            assert_eq!(PlotFile::new(path.into()), None, "{path}");
-        }
     }
 }
