@@ -922,10 +922,10 @@ impl Running {
         Seen { restarted: true, fault: true, ..Seen::default() }
     }
 
-    /// How far the old rate is from the one seen: all of it, if one of the clocks stands still or
-    /// goes back.
+    /// How far the old rate is from the one seen: all of it, if one of the clocks stands still, goes
+    /// back or leaps.
     fn distance(&self, seen: Option<Rate>) -> u64 {
-        seen.map_or(self.rate.mult, |rate| rate.distance(&self.rate))
+        seen.map_or(self.rate.mult, |rate| rate.distance(&self.rate).min(self.rate.mult))
     }
 
     /// The slower of the old rate and the one seen, but at least half of the old.

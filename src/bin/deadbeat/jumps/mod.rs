@@ -8,7 +8,7 @@
 //! What is measured:
 //!
 //! - *early*: timers that fired before they were due by *both* the true time and CLOCK_MONOTONIC as
-//!   the process is told it. A timer that a jump of CLOCK_MONOTONIC has overtaken is due, and not
+//!   the process is told it, made up for what it loses by going back. A timer that a jump of CLOCK_MONOTONIC has overtaken is due, and not
 //!   early; one that keeps to the true time while CLOCK_MONOTONIC goes back is not early either.
 //! - *worst late*: by how much the latest timer fired after it was due by the true time.
 //! - *frozen*: for how long reads of the system's clock gave no later time than they had before. It is

@@ -2,8 +2,8 @@
 //! the process is told.
 //!
 //! What is true is CLOCK_MONOTONIC, asked past the C library, which is what lies. What is told is
-//! `std::time::Instant`, which on Linux is CLOCK_MONOTONIC asked through it; of which counts how far
-//! it has ever come: a timer that was due once is due, though the clock may go back again.
+//! `std::time::Instant`, which on Linux is CLOCK_MONOTONIC asked through it; made up for what it loses by
+//! going back, since a clock that does so is wrong from then on, and time goes on.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,14 +41,17 @@ pub(super) fn nap(duration: Duration) {
     thread::sleep(duration);
 }
 
-/// The furthest that the told time has come, in nanoseconds from anywhere.
+/// The told time, in nanoseconds from anywhere: the furthest that it has come, carried on by the true
+/// time.
 ///
 /// Before the clock is set back, somebody has to ask: what nobody has seen doesn't count.
 pub(super) fn told_ns() -> u64 {
-    static FURTHEST: AtomicU64 = AtomicU64::new(0);
-    let told_ns = told_now_ns();
+    /// The most that the told time was ever ahead of the true one.
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let (told_ns, true_ns) = (told_now_ns(), now_ns());
+    let ahead_ns = told_ns.saturating_sub(true_ns);
     // Ordering: a figure of its own.
-    FURTHEST.fetch_max(told_ns, Ordering::Relaxed).max(told_ns)
+    true_ns.saturating_add(AHEAD.fetch_max(ahead_ns, Ordering::Relaxed).max(ahead_ns))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock that lies")]
