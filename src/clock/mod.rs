@@ -57,7 +57,7 @@ pub use report::{OsReason, Processors, Report, SelfTest, Source, Stats, Verdict,
 
 pub(crate) use epoch::Epoch;
 pub(crate) use ticks::saturating_ns;
-pub(crate) use timebase::Reading;
+pub(crate) use timebase::{Moment, Reading};
 
 use crate::sync::{
     Arc,
@@ -543,6 +543,24 @@ impl Clock {
             Kind::Manual(manual) => manual.held().hold(reading.now_ns),
         };
         Reading { now_ns, ..reading }
+    }
+
+    /// Now, as several witnesses see it.
+    pub(crate) fn moment(&self) -> Moment {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.moment(),
+            Kind::Own(own) => own.timebase.moment(),
+            Kind::Manual(manual) => manual.held().timebase.moment(),
+        }
+    }
+
+    /// How long a moment is ago, by most of them.
+    pub(crate) fn since_ns(&self, then: &Moment) -> u64 {
+        match &self.0 {
+            Kind::System => SYSTEM.timebase.since_ns(then),
+            Kind::Own(own) => own.timebase.since_ns(then),
+            Kind::Manual(manual) => manual.held().timebase.since_ns(then),
+        }
     }
 
     /// As [`sample`](Self::sample), but with a look at all witnesses, however fresh the last is.

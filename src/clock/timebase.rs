@@ -11,7 +11,7 @@ use std::{process, time::Duration};
 
 use super::{
     Instant,
-    classify::signed_since,
+    classify::{expected_ns, signed_since},
     discipline::{Discipline, MIN_BASELINE_NS, SPAN_NS},
     jump::{Jump, JumpKind, Passed, Record},
     line::Line,
@@ -39,6 +39,14 @@ pub(crate) struct Reading {
     /// What `CLOCK_MONOTONIC` read during the call; `safe_ns` is at most this and what that clock has
     /// lost by going back.
     pub(crate) monotonic_ns: u64,
+}
+
+/// A moment as three witnesses see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    tick: u64,
+    pub(crate) monotonic_ns: u64,
+    realtime_ns: u64,
 }
 
 /// A line this much younger than its horizon needs no new anchor when sampled: 1 ms of 20.
@@ -290,6 +298,30 @@ impl<W: Witnesses> Timebase<W> {
                 return self.os_reading(&Line::os(0, self.shift_ns()));
             }
         }
+    }
+
+    /// What the witnesses that a jump of `CLOCK_MONOTONIC` doesn't touch read now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment {
+            tick: self.witnesses.counter(),
+            monotonic_ns: self.witnesses.monotonic_ns(),
+            realtime_ns: self.witnesses.realtime_ns(),
+        }
+    }
+
+    /// How long that is ago, by most of the witnesses.
+    pub(crate) fn since_ns(&self, then: &Moment) -> u64 {
+        let now = self.moment();
+        let rate = self.with_state(|state| state.discipline.rate()).flatten();
+        let by_counter = rate.and_then(|rate| {
+            let ticks = now.tick.checked_sub(then.tick)?;
+            i64::try_from(ticks::ns_floor(ticks, rate.mult)).ok()
+        });
+        expected_ns([
+            by_counter,
+            Some(signed_since(now.monotonic_ns, then.monotonic_ns)),
+            Some(signed_since(now.realtime_ns, then.realtime_ns)),
+        ])
     }
 
     /// Samples all witnesses, however fresh the line is.

@@ -60,7 +60,7 @@ impl Hooks {
 
 impl Core {
     /// Looks what the clock has found since the last call, and tells those who want to know, outside all
-    /// locks. Returns by how much the reference leapt ahead: for so long, nobody ran.
+    /// locks. Returns by how much the reference leapt ahead.
     pub(super) fn attend_to_jumps(&self) -> u64 {
         // Ordering: Relaxed: the driver's alone, or under the lock of who drives by hand.
         let seen = self.hooks.seen.load(Relaxed);
@@ -74,13 +74,6 @@ impl Core {
         }
         self.shielded(|| drop(calls));
         leap_ns(&jumps)
-    }
-
-    /// By how much the reference leapt ahead since that was last called.
-    pub(super) fn leapt_ns(&self) -> u64 {
-        // Ordering: Relaxed, as above.
-        let seen = self.hooks.seen.load(Relaxed);
-        self.clock.jumps_since(seen).map_or(0, |(_, jumps)| leap_ns(&jumps))
     }
 }
 

@@ -9,6 +9,7 @@ use super::lane::Lane;
 use super::node::NEVER;
 use super::park::{POLLING, Until};
 use super::sys;
+use crate::clock::Moment;
 use crate::sync::atomic::Ordering::Acquire;
 use crate::sync::{lock, thread};
 
@@ -146,6 +147,8 @@ struct Driver {
 /// What a sleep was for.
 #[derive(Clone, Copy)]
 struct Asked {
+    /// When it was asked.
+    at: Moment,
     /// `None`: until called.
     monotonic_ns: Option<u64>,
     /// For a look whether all is well, and no timer.
@@ -197,11 +200,10 @@ impl Driver {
         let look = asked.is_some_and(|asked| asked.mode == POLLING);
         let reading = if look { core.clock.look() } else { core.clock.sample() };
         if let Some(asked) = asked {
-            core.note_oversleep(asked.monotonic_ns, reading.monotonic_ns);
+            core.note_oversleep(&asked, reading.monotonic_ns);
         }
         // Before what fell due meanwhile, so that it finds out that it was a jump.
-        let leapt_ns = core.attend_to_jumps();
-        core.add_stalled(leapt_ns);
+        core.attend_to_jumps();
         if core.clock.is_retest_due(reading.monotonic_ns) {
             core.retest();
         }
@@ -241,7 +243,12 @@ impl Driver {
                 until.monotonic_ns = Some(look);
             }
         }
-        self.asked = Some(Asked { monotonic_ns: until.monotonic(), to_watch, mode });
+        self.asked = Some(Asked {
+            at: core.clock.moment(),
+            monotonic_ns: until.monotonic(),
+            to_watch,
+            mode,
+        });
         debug_assert!(mode != POLLING || until.boottime_ns.is_some() || known.hooked);
         core.parker.park(core.parked(), mode, until);
     }
@@ -275,18 +282,19 @@ impl Driver {
 }
 
 impl Core {
-    /// Notes that the driver was to wake at a time and did at another, by CLOCK_MONOTONIC.
-    fn note_oversleep(&self, asked_ns: Option<u64>, woke_ns: u64) {
-        let late_ns = asked_ns.map_or(0, |asked_ns| woke_ns.saturating_sub(asked_ns));
+    /// Notes how much later than asked the driver has woken: by CLOCK_MONOTONIC, in which timers are late;
+    /// and by most of the witnesses, which tell a stall from a leap of that clock. (What the leap was is
+    /// for the clock to find out; it takes a few milliseconds.)
+    fn note_oversleep(&self, asked: &Asked, woke_ns: u64) {
+        let late_ns = asked.monotonic_ns.map_or(0, |until_ns| woke_ns.saturating_sub(until_ns));
         if late_ns < STALL_NS {
             return;
         }
-        // The clock may have leapt: then that is what it was, and is accounted for there.
-        let leapt_ns = self.leapt_ns();
-        let stalled_ns = late_ns.saturating_sub(leapt_ns);
+        self.add_stalled(late_ns);
+        let meant_ns = asked.monotonic_ns.map_or(0, |ns| ns.saturating_sub(asked.at.monotonic_ns));
+        let stalled_ns = self.clock.since_ns(&asked.at).saturating_sub(meant_ns).min(late_ns);
         if stalled_ns >= STALL_NS {
             self.clock.add_stall(stalled_ns, self.clock.now());
-            self.add_stalled(stalled_ns);
         }
     }
 
