@@ -47,6 +47,8 @@
 //! Each sample is compared with the one before ([`classify`](super::classify)). What the kernel's clocks
 //! did among themselves is known at once. When counter and reference disagree, it takes the next baseline
 //! to tell a leap, after which the rate is what it was, from another rate: until then it is a suspect.
+//! (But a counter that went back has leapt, and so has a reference that is further ahead than any slew
+//! takes it.)
 //!
 //! A reference that goes back is *shifted*: from then on it is taken for what it reads and what it has
 //! lost, so that nobody waits for it to make up for that. When it leaps forward again, the shift is used
@@ -611,6 +613,11 @@ impl Discipline {
 }
 
 impl Suspect {
+    /// What it was, if it was a leap.
+    fn kind(&self) -> JumpKind {
+        classify::leap(&self.passed, self.ahead_ns, self.consistent_here).0
+    }
+
     /// It was a leap; `None` if the machine was suspended meanwhile, which has been told.
     fn leap(self) -> Option<Found> {
         let (kind, size_ns) = classify::leap(&self.passed, self.ahead_ns, self.consistent_here);
@@ -794,11 +801,15 @@ impl Running {
         }
     }
 
-    /// Whether it needs no other sample to tell that it was a leap: counters don't go back, and two
-    /// counters are told apart at once.
+    /// Whether it needs no other sample to tell that it was a leap: counters don't go back, two counters
+    /// are told apart at once, and no rate that a kernel may ask for takes its clock as far ahead as a
+    /// restore does. That one mustn't wait: what it makes due fires now, or is forgiven now.
     fn is_certain(&self) -> bool {
         self.suspect.is_some_and(|suspect| {
-            suspect.consistent_here || suspect.passed.counter_ns.is_some_and(|ns| ns < 0)
+            let counter_ns = suspect.passed.counter_ns.unwrap_or(0);
+            suspect.consistent_here
+                || counter_ns < 0
+                || is_leap(suspect.ahead_ns, counter_ns) && suspect.kind() == JumpKind::Restore
         })
     }
 

@@ -317,6 +317,10 @@ fn a_restored_machine_is_caught_up_with() {
     clock.sample();
     assert!(ahead_ns(&manual, &clock).abs() < 100);
     assert_eq!(clock.stats().steps, 1);
+    // Known at once: timers that fell due are about to fire, or to be forgiven.
+    assert_eq!(clock.jumps().count(JumpKind::Restore), 1);
+    live(&manual, &clock, SECOND);
+    assert_eq!(clock.jumps().total(), 1, "{:?}", clock.jumps());
 }
 
 #[test]
