@@ -148,7 +148,7 @@ pub(crate) struct Discipline {
     elapsed_shift_ns: u64,
     /// What was found out and not yet asked for.
     found: Vec<Found>,
-    /// How long the counter is left alone once it has been given up again.
+    /// How long the counter is left alone when it is given up: longer after each test that came of it.
     exile_ns: u64,
     /// When the counter may be tested again, by the shifted reference.
     retest_at_ns: u64,
@@ -310,8 +310,8 @@ impl Discipline {
     /// Puts the next retest off, because one is under way or has failed.
     pub(crate) fn put_off_retest(&mut self, monotonic_ns: u64) {
         let now_ns = monotonic_ns.saturating_add(self.shift_ns);
-        self.retest_at_ns = now_ns.saturating_add(self.exile_ns);
         self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
+        self.retest_at_ns = now_ns.saturating_add(self.exile_ns);
     }
 
     /// What to add to `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`, because they went back.
@@ -559,7 +559,6 @@ impl Discipline {
         if self.recent_faults > MAX_FAULTS && self.is_running() {
             self.retire(OsReason::CounterFaulty { faults: self.counts.faults });
             self.retest_at_ns = sample.bracket.monotonic_ns.saturating_add(self.exile_ns);
-            self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
         }
     }
 
