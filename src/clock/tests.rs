@@ -339,6 +339,11 @@ fn a_restored_machine_is_caught_up_with() {
     clock.sample();
     assert!(ahead_ns(&manual, &clock).abs() < 100);
     assert_eq!(clock.stats().steps, 1);
+    // Nobody sleeps for as long as the rate may be wrong by.
+    manual.advance(MS / 10);
+    let now_ns = clock.sample().monotonic_ns;
+    assert!(clock.kernel_deadline(now_ns + 1000) <= now_ns + 6_000_000);
+    assert!(clock.kernel_deadline(now_ns + 50_000_000) >= now_ns + 50_000_000);
     // Known at once: timers that fell due are about to fire, or to be forgiven.
     assert_eq!(clock.jumps().count(JumpKind::Restore), 1);
     live(&manual, &clock, SECOND);
