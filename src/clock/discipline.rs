@@ -47,6 +47,8 @@
 //! Each sample is compared with the one before ([`classify`](super::classify)). What the kernel's clocks
 //! did among themselves is known at once. When counter and reference disagree, it takes the next baseline
 //! to tell a leap, after which the rate is what it was, from another rate: until then it is a suspect.
+//! (But a counter that went back has leapt, and so has a reference that is further ahead than any slew
+//! takes it.)
 //!
 //! A reference that goes back is *shifted*: from then on it is taken for what it reads and what it has
 //! lost, so that nobody waits for it to make up for that. When it leaps forward again, the shift is used
@@ -146,7 +148,7 @@ pub(crate) struct Discipline {
     elapsed_shift_ns: u64,
     /// What was found out and not yet asked for.
     found: Vec<Found>,
-    /// How long the counter is left alone once it has been given up again.
+    /// How long the counter is left alone when it is given up: longer after each test that came of it.
     exile_ns: u64,
     /// When the counter may be tested again, by the shifted reference.
     retest_at_ns: u64,
@@ -308,8 +310,8 @@ impl Discipline {
     /// Puts the next retest off, because one is under way or has failed.
     pub(crate) fn put_off_retest(&mut self, monotonic_ns: u64) {
         let now_ns = monotonic_ns.saturating_add(self.shift_ns);
-        self.retest_at_ns = now_ns.saturating_add(self.exile_ns);
         self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
+        self.retest_at_ns = now_ns.saturating_add(self.exile_ns);
     }
 
     /// What to add to `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`, because they went back.
@@ -557,7 +559,6 @@ impl Discipline {
         if self.recent_faults > MAX_FAULTS && self.is_running() {
             self.retire(OsReason::CounterFaulty { faults: self.counts.faults });
             self.retest_at_ns = sample.bracket.monotonic_ns.saturating_add(self.exile_ns);
-            self.exile_ns = (self.exile_ns * 2).min(LONGEST_EXILE_NS);
         }
     }
 
@@ -613,6 +614,11 @@ impl Discipline {
 }
 
 impl Suspect {
+    /// What it was, if it was a leap.
+    fn kind(&self) -> JumpKind {
+        classify::leap(&self.passed, self.ahead_ns, self.consistent_here).0
+    }
+
     /// It was a leap; `None` if the machine was suspended meanwhile, which has been told.
     fn leap(self) -> Option<Found> {
         let (kind, size_ns) = classify::leap(&self.passed, self.ahead_ns, self.consistent_here);
@@ -796,11 +802,15 @@ impl Running {
         }
     }
 
-    /// Whether it needs no other sample to tell that it was a leap: counters don't go back, and two
-    /// counters are told apart at once.
+    /// Whether it needs no other sample to tell that it was a leap: counters don't go back, two counters
+    /// are told apart at once, and no rate that a kernel may ask for takes its clock as far ahead as a
+    /// restore does. That one mustn't wait: what it makes due fires now, or is forgiven now.
     fn is_certain(&self) -> bool {
         self.suspect.is_some_and(|suspect| {
-            suspect.consistent_here || suspect.passed.counter_ns.is_some_and(|ns| ns < 0)
+            let counter_ns = suspect.passed.counter_ns.unwrap_or(0);
+            suspect.consistent_here
+                || counter_ns < 0
+                || is_leap(suspect.ahead_ns, counter_ns) && suspect.kind() == JumpKind::Restore
         })
     }
 

@@ -324,6 +324,28 @@ fn counters_of_two_processors_that_disagree_are_given_up() {
 }
 
 #[test]
+fn a_counter_that_is_given_up_again_is_left_alone_for_twice_as_long() {
+    let (manual, clock) = calibrated();
+    for exile in [SECOND, 2 * SECOND, 4 * SECOND] {
+        for i in 0_i64.. {
+            manual.jump(Witness::Counter, if i % 2 == 0 { -1 } else { 1 } * HZ.cast_signed());
+            manual.advance(10 * MS);
+            clock.sample();
+            if clock.source() != Source::Counter {
+                break;
+            }
+        }
+        let given_up = manual.witness(Witness::Monotonic);
+        assert!(!clock.is_retest_due(given_up + ticks::saturating_ns(exile) - 1));
+        assert!(clock.is_retest_due(given_up + ticks::saturating_ns(exile) + 1000));
+        manual.advance(exile + MS);
+        clock.retest();
+        live(&manual, &clock, 10 * MS);
+        assert_eq!(clock.source(), Source::Counter);
+    }
+}
+
+#[test]
 fn a_restored_machine_is_caught_up_with() {
     let (manual, clock) = calibrated();
     live(&manual, &clock, SECOND);
@@ -332,6 +354,15 @@ fn a_restored_machine_is_caught_up_with() {
     clock.sample();
     assert!(ahead_ns(&manual, &clock).abs() < 100);
     assert_eq!(clock.stats().steps, 1);
+    // Nobody sleeps for as long as the rate may be wrong by.
+    manual.advance(MS / 10);
+    let now_ns = clock.sample().monotonic_ns;
+    assert!(clock.kernel_deadline(now_ns + 1000) <= now_ns + 6_000_000);
+    assert!(clock.kernel_deadline(now_ns + 50_000_000) >= now_ns + 50_000_000);
+    // Known at once: timers that fell due are about to fire, or to be forgiven.
+    assert_eq!(clock.jumps().count(JumpKind::Restore), 1);
+    live(&manual, &clock, SECOND);
+    assert_eq!(clock.jumps().total(), 1, "{:?}", clock.jumps());
 }
 
 #[test]

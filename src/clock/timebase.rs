@@ -458,7 +458,16 @@ impl<W: Witnesses> Timebase<W> {
         if deadline_ns == u64::MAX {
             return deadline_ns;
         }
-        deadline_ns.saturating_add(self.lag_ns()).saturating_sub(self.shift_ns())
+        let (lag_ns, shift_ns) = (self.lag_ns(), self.shift_ns());
+        let at_ns = deadline_ns.saturating_sub(shift_ns);
+        if lag_ns > MIN_BASELINE_NS {
+            // The rate is in doubt, so next to nothing is known: in a baseline's time it will be. Who
+            // slept for all of that would sleep for seconds on end.
+            // Ordering: Relaxed, the caller has just sampled.
+            let soon_ns = self.sampled_at_ns.load(Relaxed).saturating_add(MIN_BASELINE_NS);
+            return at_ns.max(soon_ns);
+        }
+        deadline_ns.saturating_add(lag_ns).saturating_sub(shift_ns)
     }
 
     /// How much later than our clock the reference may be.

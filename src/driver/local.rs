@@ -9,10 +9,11 @@ use super::lane::Lane;
 use super::shard::Shard;
 
 struct Hot {
-    /// The shard used last for each class of time, and of which lane it is. Both stay allocated while they
-    /// stand here: `OWNED` has the shard, and a weak reference to the core that the lane is in.
+    /// The shard used last for each class of time, and of which core it is. Both stay allocated while they
+    /// stand here, since `OWNED` has the shard and a weak reference to the core: so no other core has its
+    /// address. (Another lane may well have that of one whose core has ended.)
     shard: [Cell<*const Shard>; 2],
-    lane: [Cell<*const Lane>; 2],
+    core: [Cell<*const Core>; 2],
     /// `OWNED` is gone: the thread is ending.
     ending: Cell<bool>,
     /// The Timekeeper that was entered last; null: none.
@@ -26,7 +27,7 @@ impl Hot {
     const fn new() -> Self {
         Self {
             shard: [const { Cell::new(ptr::null()) }; 2],
-            lane: [const { Cell::new(ptr::null()) }; 2],
+            core: [const { Cell::new(ptr::null()) }; 2],
             ending: Cell::new(false),
             entered: Cell::new(ptr::null()),
             serial: Cell::new(0),
@@ -34,11 +35,11 @@ impl Hot {
         }
     }
 
-    /// Forgets which shards were used last.
-    fn forget(&self) {
+    /// Because `OWNED` is about to let go of shards.
+    fn forget_shards(&self) {
         for class in 0..2 {
             self.shard[class].set(ptr::null());
-            self.lane[class].set(ptr::null());
+            self.core[class].set(ptr::null());
         }
     }
 }
@@ -70,7 +71,7 @@ impl Drop for Owned {
         // Without a destructor of its own it is still there; a model checker's may not be.
         let _ = HOT.try_with(|hot| {
             hot.ending.set(true);
-            hot.forget();
+            hot.forget_shards();
         });
         for Own { core, elapsed, shard } in self.0.get_mut().drain(..) {
             // In a forked child, nobody needs it, and the lock may be held for ever.
@@ -86,9 +87,10 @@ impl Drop for Owned {
 #[inline]
 pub(super) fn shard<'a>(core: &Arc<Core>, lane: &'a Lane) -> Option<&'a Shard> {
     let class = usize::from(lane.elapsed);
-    let (hot_lane, hot_shard) =
-        HOT.try_with(|hot| (hot.lane[class].get(), hot.shard[class].get())).ok()?;
-    let shard = if ptr::eq(hot_lane, lane) { hot_shard } else { find(core, lane)?.cast_const() };
+    let (hot_core, hot_shard) =
+        HOT.try_with(|hot| (hot.core[class].get(), hot.shard[class].get())).ok()?;
+    let is_hot = ptr::eq(hot_core, Arc::as_ptr(core));
+    let shard = if is_hot { hot_shard } else { find(core, lane)?.cast_const() };
     // SAFETY: `OWNED` holds it, and so does the core, which the caller holds.
     Some(unsafe { &*shard })
 }
@@ -111,10 +113,9 @@ fn find(core: &Arc<Core>, lane: &Lane) -> Option<*mut Shard> {
                 own.elapsed == lane.elapsed && ptr::eq(own.core.as_ptr(), Arc::as_ptr(core))
             });
             let index = found.unwrap_or_else(|| {
-                // Timekeepers that have ended take their shards with them; and with the last weak
-                // reference goes the certainty that a lane at their address is theirs.
+                // Timekeepers that have ended take their shards with them, those of both classes.
+                HOT.with(Hot::forget_shards);
                 owned.retain(|own| own.core.strong_count() > 0);
-                HOT.with(Hot::forget);
                 let shard = lane.adopt_shard();
                 owned.push(Own { core: Arc::downgrade(core), elapsed: lane.elapsed, shard });
                 owned.len() - 1
@@ -123,7 +124,7 @@ fn find(core: &Arc<Core>, lane: &Lane) -> Option<*mut Shard> {
             HOT.with(|hot| {
                 let class = usize::from(lane.elapsed);
                 hot.shard[class].set(shard);
-                hot.lane[class].set(lane);
+                hot.core[class].set(Arc::as_ptr(core));
             });
             shard.cast_mut()
         })
@@ -167,4 +168,39 @@ pub(super) fn leave(outer: &Outer) -> bool {
         hot.serial.set(if in_order { outer.serial } else { 0 });
         in_order
     })
+}
+
+#[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
+mod tests {
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use crate::Manual;
+    use crate::clock::{Class, Elapsed, Instant};
+    use crate::time::Sleep;
+
+    /// Arms a timer, and lets it fire.
+    fn fires<C: Class>(manual: &Manual, deadline: Instant<C>) -> bool {
+        let mut sleep: Sleep<C> = manual.timekeeper().sleep_until(deadline);
+        let mut poll = || sleep.try_poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll().is_pending());
+        manual.fast_forward(Duration::from_secs(1));
+        poll().is_ready()
+    }
+
+    /// The lane of elapsed time is where that of the one before was.
+    #[test]
+    fn one_timekeeper_after_another_has_its_own_shards_of_each_class() {
+        for round in 0..100 {
+            let manual = Manual::new();
+            let clock = manual.timekeeper().clock();
+            if round % 3 > 0 {
+                assert!(fires(&manual, clock.now() + Duration::from_secs(1)), "round {round}");
+            }
+            if round % 3 < 2 {
+                let lease: Instant<Elapsed> = clock.now_elapsed() + Duration::from_secs(1);
+                assert!(fires(&manual, lease), "round {round}");
+            }
+        }
+    }
 }
