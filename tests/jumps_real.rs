@@ -541,42 +541,56 @@ fn the_kernels_clock_changes_its_rate() {
 
 #[test]
 fn the_process_stands_still() {
-    let all = [100, 1000, 5000];
-    let cases: Vec<_> = all.into_iter().flat_map(|ms| [(ms, false), (ms, true)]).collect();
-    apart(&cases, |&(ms, freezer)| {
-        let world = World::new();
-        let time = MS * ms;
-        let _entered = world.timekeeper.enter();
-        let crowd = Crowd::with_waits(
-            &world.timekeeper,
-            &world.clock,
-            (1..=100).map(|i| 5 * MS * i).collect(),
-        );
-        let crowd = crowd.arm();
-        let mut ticks = interval(10 * MS);
-        let mut patience = sleep_running(600 * MS);
-        let mut cx = std::task::Context::from_waker(Waker::noop());
-        while ticks.poll_tick(&mut cx).is_ready() {}
-        assert!(common::poll(&mut patience, Waker::noop()).is_pending());
-        let begun = truth();
-        if freezer {
-            stall::freeze(time)?
-        } else {
-            stall::stop(time)?
-        };
-        let found = world.find(JumpKind::Stall);
+    for ms in [100, 1000, 5000] {
+        apart(&[(ms, false), (ms, true)], |&(ms, freezer)| {
+            // One that hits the driver at work, and not asleep, is not told from work.
+            for _ in 0..5 {
+                if stand_still(MS * ms, freezer)? {
+                    return Ok(());
+                }
+            }
+            panic!("no stall of {ms} ms was noticed five times over");
+        });
+    }
+}
+
+/// Returns whether the stall was noticed: then all that follows from it holds.
+fn stand_still(time: Duration, freezer: bool) -> std::result::Result<bool, Unsupported> {
+    let world = World::new();
+    let _entered = world.timekeeper.enter();
+    let waits = (1..=100).map(|i| 5 * MS * i).collect();
+    let crowd = Crowd::with_waits(&world.timekeeper, &world.clock, waits).arm();
+    let mut ticks = interval(10 * MS);
+    let mut patience = sleep_running(600 * MS);
+    let mut cx = std::task::Context::from_waker(Waker::noop());
+    while ticks.poll_tick(&mut cx).is_ready() {}
+    assert!(common::poll(&mut patience, Waker::noop()).is_pending());
+    // The driver is there, and has parked.
+    block_on(world.timekeeper.sleep_until(world.clock.now() + 5 * MS));
+    pause(3 * MS);
+    let begun = truth();
+    if freezer {
+        stall::freeze(time)?;
+    } else {
+        stall::stop(time)?;
+    }
+    assert!(truth() - begun + MS >= time, "stood still for {:?} only", truth() - begun);
+    block_on(world.timekeeper.sleep_until(world.clock.now() + 20 * MS));
+    let found = world.clock.jumps().last(JumpKind::Stall);
+    if let Some(found) = found {
+        assert_eq!(world.find(JumpKind::Stall).kind, found.kind);
         let size = Duration::from_nanos(found.size_ns.unsigned_abs());
         assert!(size + 60 * MS >= time && size < time + LATE, "{size:?}, not {time:?}");
         block_on(patience);
-        assert!(truth() - begun + 60 * MS >= time + 600 * MS, "{:?}", truth() - begun);
+        assert!(truth() - begun + 60 * MS >= time + 550 * MS, "{:?}", truth() - begun);
         block_on(ticks.tick());
         block_on(ticks.tick());
-        assert!(ticks.coalesced() + 8 >= u64::from(ms) / 10, "{}", ticks.coalesced());
-        crowd.assert_kept([0; 2]);
-        world.is_well();
-        world.end();
-        Ok(())
-    });
+        assert!(u128::from(ticks.coalesced()) + 8 >= time.as_millis() / 10, "{ticks:?}");
+    }
+    crowd.assert_kept([0; 2]);
+    world.is_well();
+    world.end();
+    Ok(found.is_some())
 }
 
 #[test]

@@ -140,6 +140,8 @@ struct Driver {
     fired: Vec<Fired>,
     /// When it was to wake, by CLOCK_MONOTONIC, and what for; nothing has been found due since.
     asked: Option<Asked>,
+    /// The end of the last turn: since then, nobody's code but this thread's own was run.
+    quiet: Moment,
     /// Where a pending timer was last found in each lane, after the last handle was dropped.
     last_pending: [usize; 2],
 }
@@ -159,7 +161,15 @@ struct Asked {
 
 impl Driver {
     fn new(core: Arc<Core>, engines: Box<Engines>) -> Self {
-        Self { core, engines: Some(engines), fired: Vec::new(), asked: None, last_pending: [0; 2] }
+        let quiet = core.clock.moment();
+        Self {
+            core,
+            engines: Some(engines),
+            fired: Vec::new(),
+            asked: None,
+            quiet,
+            last_pending: [0; 2],
+        }
     }
 
     fn run(mut self) {
@@ -199,8 +209,8 @@ impl Driver {
         // What has woken it may be that a clock was set.
         let look = asked.is_some_and(|asked| asked.mode == POLLING);
         let reading = if look { core.clock.look() } else { core.clock.sample() };
-        if let Some(asked) = asked {
-            core.note_oversleep(&asked, reading.monotonic_ns);
+        if let Some(Asked { at, monotonic_ns: Some(until_ns), .. }) = asked {
+            core.note_lateness(&at, until_ns, reading.monotonic_ns);
         }
         // Before what fell due meanwhile, so that it finds out that it was a jump.
         core.attend_to_jumps();
@@ -220,6 +230,7 @@ impl Driver {
             Some(_) => core.counters.wake(idle),
             None => {}
         }
+        self.quiet = core.clock.moment();
         more
     }
 
@@ -227,6 +238,7 @@ impl Driver {
     fn sleep(&mut self, next: Next, mode: u32, known: Known) {
         let core = &self.core;
         let reading = core.clock.sample();
+        core.note_lateness(&self.quiet, self.quiet.monotonic_ns, reading.monotonic_ns);
         let mut until = Until { monotonic_now_ns: reading.monotonic_ns, ..Until::default() };
         if next.active != NEVER {
             until.monotonic_ns = Some(core.clock.kernel_deadline(next.active));
@@ -282,17 +294,17 @@ impl Driver {
 }
 
 impl Core {
-    /// Notes how much later than asked the driver has woken: by CLOCK_MONOTONIC, in which timers are late;
-    /// and by most of the witnesses, which tell a stall from a leap of that clock. (What the leap was is
-    /// for the clock to find out; it takes a few milliseconds.)
-    fn note_oversleep(&self, asked: &Asked, woke_ns: u64) {
-        let late_ns = asked.monotonic_ns.map_or(0, |until_ns| woke_ns.saturating_sub(until_ns));
+    /// Notes how much later than it should have this thread went on, after nothing but a sleep until
+    /// `until_ns`: by CLOCK_MONOTONIC, in which timers are late; and by most of the witnesses, which tell a
+    /// stall from a leap of that clock. (What the leap was is for the clock to find out.)
+    fn note_lateness(&self, since: &Moment, until_ns: u64, now_ns: u64) {
+        let late_ns = now_ns.saturating_sub(until_ns);
         if late_ns < STALL_NS {
             return;
         }
         self.add_stalled(late_ns);
-        let meant_ns = asked.monotonic_ns.map_or(0, |ns| ns.saturating_sub(asked.at.monotonic_ns));
-        let stalled_ns = self.clock.since_ns(&asked.at).saturating_sub(meant_ns).min(late_ns);
+        let meant_ns = until_ns.saturating_sub(since.monotonic_ns);
+        let stalled_ns = self.clock.since_ns(since).saturating_sub(meant_ns).min(late_ns);
         if stalled_ns >= STALL_NS {
             self.clock.add_stall(stalled_ns, self.clock.now());
         }

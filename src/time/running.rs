@@ -23,13 +23,15 @@ use crate::driver::{Handle, Timekeeper};
 ///
 /// # What counts as a stall
 ///
-/// The driver thread woke at least 50 ms after the time that it had asked the kernel for
+/// The driver thread went on at least 50 ms after the time that it had asked the kernel for, asleep or on
+/// its way there
 /// ([`JumpKind::Stall`](crate::clock::JumpKind::Stall)), or `CLOCK_MONOTONIC` leapt ahead because the
 /// machine was restored or migrated ([`JumpKind::Restore`](crate::clock::JumpKind::Restore)). While such
 /// a timer is pending, the driver asks to be woken every 250 ms for that: a stall that comes and goes in
 /// between is forgiven but for the part before the next look, so less than 250 ms of it is held against
 /// the peer. A suspension of the machine is no part of active time, and needs no amnesty.
-/// [`Stats::stalled`](crate::Stats::stalled) is the sum.
+/// [`Stats::stalled`](crate::Stats::stalled) is the sum. (What hits the driver while it is calling wakers
+/// is not told from a waker that takes its time.)
 ///
 /// # Timing, cancel safety, panics
 ///
