@@ -21,6 +21,11 @@ fn no_script_of_the_clocks_corpus_breaks_a_promise() {
 }
 
 #[test]
+fn no_script_of_clock_faults_in_the_corpus_breaks_a_promise() {
+    replay("clock_jumps", driver::harness::jumps::fuzz);
+}
+
+#[test]
 fn a_delay_queue_agrees_with_a_sorted_map_on_its_corpus() {
     replay("delay_queue", time::harness::delay_queue);
 }

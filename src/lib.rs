@@ -25,8 +25,10 @@
 //! # Guarantees
 //!
 //! - A timer never completes before its deadline, as read on its Timekeeper's clock and on
-//!   CLOCK_MONOTONIC.
+//!   CLOCK_MONOTONIC (made up for what that has lost, should it ever go back against its promise).
 //! - Every armed timer fires once, or is cancelled, or its Timekeeper is shut down.
+//! - Clock steps, slews, suspensions, restores, stalls and counter faults fire nothing early, freeze
+//!   nothing and start no storm; each is classified and counted ([`clock::JumpKind`]).
 //! - The clock never goes back; no arithmetic of [`time::Instant`] panics or wraps.
 //! - Cancelling takes no lock, makes no system call, and wakes nobody.
 //! - Memory is proportional to the peak of live timers.
@@ -86,4 +88,6 @@ mod docs {
     struct Wheel;
     #[doc = include_str!("../docs/driver.md")]
     struct Driver;
+    #[doc = include_str!("../docs/clock-jumps.md")]
+    struct ClockJumps;
 }

@@ -197,7 +197,8 @@ impl Instant {
     ///
     /// On the system's clock, one pair of moments, taken once in a process, relates the two for good:
     /// there and [back](Self::into_std) is exact, and what comes from `std` is at its moment of
-    /// CLOCK_MONOTONIC or some tens of nanoseconds after it, never before. A clock that is moved by
+    /// CLOCK_MONOTONIC or some tens of nanoseconds after it, never before. (Should that clock go back,
+    /// against its promise, the relation changes by as much.) A clock that is moved by
     /// hand has no such relation: there, `std`'s now is now, and distances from it are carried over.
     #[inline]
     pub fn from_std(std: std::time::Instant) -> Self {
@@ -221,7 +222,9 @@ fn here_and_now(clock: &Clock) -> Epoch {
         let std = std::time::Instant::now();
         Epoch { std, ours: clock.now() }
     } else {
-        Epoch::of(clock)
+        // What that clock has lost by going back, it is behind us by.
+        let Epoch { std, ours } = Epoch::of(clock);
+        Epoch { std, ours: ours + clock.shift() }
     }
 }
 

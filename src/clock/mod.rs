@@ -545,6 +545,15 @@ impl Clock {
         Reading { now_ns, ..reading }
     }
 
+    /// What `CLOCK_MONOTONIC` has lost by going back.
+    fn shift(&self) -> Duration {
+        Duration::from_nanos(match &self.0 {
+            Kind::System => SYSTEM.timebase.shift_ns(),
+            Kind::Own(own) => own.timebase.shift_ns(),
+            Kind::Manual(manual) => manual.held().timebase.shift_ns(),
+        })
+    }
+
     /// Now, as several witnesses see it.
     pub(crate) fn moment(&self) -> Moment {
         match &self.0 {
