@@ -523,9 +523,9 @@ fn the_kernels_clock_changes_its_rate() {
                 }
             }
             let crowd = Crowd::new(&world.timekeeper, &world.clock, 100).arm();
-            // A slight slew is taken on at once, and often without being called one: the baseline is too
-            // short to be sure of it. The promises are kept all the same.
-            if ppm.abs() >= 10_000 {
+            // A slighter one may be lost in the width of brackets, on a machine this busy. The promises are
+            // kept all the same.
+            if ppm.abs() >= 500 {
                 let found = world.find(JumpKind::Slew);
                 assert!((found.rate_ppb / 1000 - ppm).abs() <= ppm.abs() / 4, "{found:?}");
             }

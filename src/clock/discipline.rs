@@ -111,6 +111,9 @@ const FIRST_EXILE_NS: u64 = ticks::NANOS_PER_SEC;
 /// And at the longest: a little over a quarter of an hour.
 const LONGEST_EXILE_NS: u64 = 1024 * FIRST_EXILE_NS;
 
+/// How long nothing new must be seen after a slight change of rate: longer than the recent anchor's age.
+const QUIET_NS: u64 = 250_000_000;
+
 /// The counters of so many processors are told apart.
 const CPUS: usize = 8;
 
@@ -192,6 +195,8 @@ struct Running {
     nominal: u64,
     /// A disagreement, until it is known what it was.
     suspect: Option<Suspect>,
+    /// When the window was restarted last, by the reference.
+    restarted_ns: u64,
     /// The last anchors by processor.
     here: [Option<(usize, Anchor)>; CPUS],
     /// `CLOCK_MONOTONIC` against `CLOCK_MONOTONIC_RAW`.
@@ -720,6 +725,7 @@ impl Running {
             doubt: None,
             nominal: rate.mult,
             suspect: None,
+            restarted_ns: 0,
             here: [None; CPUS],
             raw: RawWindow::default(),
         }
@@ -782,6 +788,7 @@ impl Running {
         }
         if seen.restarted {
             self.raw.restart();
+            self.restarted_ns = anchor.ns;
         }
         self.latest = anchor;
         seen
@@ -817,31 +824,45 @@ impl Running {
     /// What the suspect was, once a baseline has told.
     fn resolve(&mut self, seen: &Seen, anchor: Anchor) -> Option<Found> {
         let suspect = self.suspect?;
-        if seen.restarted
-            || self.doubt.is_some()
-            || self.window.baseline_ns(&anchor) < MIN_BASELINE_NS
-        {
+        let baseline_ns = self.window.baseline_ns(&anchor);
+        if seen.restarted || self.doubt.is_some() || baseline_ns < MIN_BASELINE_NS {
             // Not known yet. A rate that has gone back to what it was makes it a leap.
             return None;
         }
-        self.suspect = None;
         let distance = self.rate.distance(&suspect.rate);
         let bounds = self.rate.bound.saturating_add(suspect.rate.bound);
-        let by_rate = ticks::ns_floor(
-            ticks::ticks_floor(suspect.passed.monotonic_ns.unsigned_abs(), suspect.rate.mult),
-            distance,
-        );
-        // Another rate, if there is one and it explains at least half of what was seen.
-        if distance > bounds
-            && by_rate.saturating_add(NOISE_NS) >= suspect.ahead_ns.unsigned_abs() / 2
-        {
-            return Some(suspect.rate(self.rate, self.raw.rate()));
+        let by_rate = |mult: u64| {
+            let ns = suspect.passed.monotonic_ns.unsigned_abs();
+            ticks::ns_ceil(ticks::ticks_floor(ns, suspect.rate.mult), mult).saturating_add(NOISE_NS)
+        };
+        let half_ns = suspect.ahead_ns.unsigned_abs() / 2;
+        if by_rate(distance.saturating_add(bounds)) < half_ns {
+            self.suspect = None;
+            return suspect.leap();
         }
-        if suspect.ahead_ns.unsigned_abs() > APART_NS.unsigned_abs() {
-            suspect.leap()
-        } else {
-            None
+        // A slight change is adopted from an interval that it may have come in the middle of, and then
+        // once more; until that is over, and the error bars are well apart: a second at the most.
+        let is_settled = baseline_ns >= ticks::NANOS_PER_SEC;
+        let is_slight = distance <= suspect.rate.mult / SLIGHT;
+        if is_slight && anchor.ns.saturating_sub(self.restarted_ns) < QUIET_NS {
+            return None;
         }
+        let change = suspect.rate.change_ppb(&self.rate).unsigned_abs();
+        let raw = suspect.raw_rate.zip(self.raw.rate());
+        let is_told = raw.is_none_or(|(before, after)| {
+            before.bound_ppb().saturating_add(after.bound_ppb()) <= change / 4
+        });
+        if distance > bounds.saturating_mul(2) && (is_told || is_settled) {
+            self.suspect = None;
+            return Some(suspect.rate(self.rate, self.raw.rate().filter(|_| is_told)));
+        }
+        if is_settled {
+            self.suspect = None;
+            if suspect.ahead_ns.unsigned_abs() > APART_NS.unsigned_abs() {
+                return suspect.leap();
+            }
+        }
+        None
     }
 
     /// Confirms the rate, or restarts the window.

@@ -79,6 +79,11 @@ impl Rate {
         i64::try_from(ppb).unwrap_or(i64::MAX)
     }
 
+    /// The bound, in parts per billion.
+    pub(crate) fn bound_ppb(&self) -> u64 {
+        ticks::scale_ceil(1_000_000_000, self.bound, self.mult)
+    }
+
     /// Whether both can be right: they are no further apart than their bounds allow.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.distance(other) <= self.bound.saturating_add(other.bound)

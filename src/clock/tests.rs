@@ -269,6 +269,32 @@ fn a_slight_slew_is_adopted_without_a_step() {
 }
 
 #[test]
+fn changes_of_rate_are_told_by_whoever_made_them() {
+    for ppm in [20, -20, 50, -50, 500, -500, 10_000, -10_000, 83_000, -83_000] {
+        for witness in [Witness::Monotonic, Witness::Counter] {
+            let (manual, clock) = calibrated();
+            manual.set_read_cost(Duration::from_nanos(22));
+            live(&manual, &clock, 2 * SECOND);
+            manual.advance(MS / 3);
+            manual.set_rate(witness, ppm);
+            if witness == Witness::Monotonic {
+                // They go together.
+                manual.set_rate(Witness::Boottime, ppm);
+                manual.set_rate(Witness::Realtime, ppm);
+            }
+            live(&manual, &clock, 3 * SECOND);
+            let (kind, jumps) = match witness {
+                Witness::Counter => (JumpKind::RateStep, clock.jumps()),
+                _ => (JumpKind::Slew, clock.jumps()),
+            };
+            assert_eq!((jumps.total(), jumps.count(kind)), (1, 1), "{ppm} {witness:?}: {jumps:?}");
+            let found = jumps.last(kind).unwrap().rate_ppb;
+            assert!((found - ppm * 1000).abs() <= ppm.abs() * 50, "{ppm} {witness:?}: {found}");
+        }
+    }
+}
+
+#[test]
 fn a_counter_that_leaps_an_hour_moves_nothing() {
     let (manual, clock) = calibrated();
     live(&manual, &clock, SECOND);
