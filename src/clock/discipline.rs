@@ -44,7 +44,7 @@
 //!
 //! # Jumps
 //!
-//! Each sample is compared with the one before ([`classify`](super::classify)). What the kernel's clocks
+//! Each sample is compared with the one before ([`classify`]). What the kernel's clocks
 //! did among themselves is known at once. When counter and reference disagree, it takes the next baseline
 //! to tell a leap, after which the rate is what it was, from another rate: until then it is a suspect.
 //! (But a counter that went back has leapt, and so has a reference that is further ahead than any slew

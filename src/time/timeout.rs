@@ -53,7 +53,7 @@ pub fn timeout<F: IntoFuture>(duration: Duration, future: F) -> Timeout<F::IntoF
 
 /// Waits for `future`, but not longer than until `deadline`.
 ///
-/// If `deadline` has passed, the future has its one poll. [`Instant::FAR_FUTURE`] means no timeout:
+/// If `deadline` has passed, the future has its one poll. [`Instant::FAR_FUTURE`](super::Instant::FAR_FUTURE) means no timeout:
 /// it never elapses and arms nothing.
 ///
 /// # Timing, complexity, cancel safety
