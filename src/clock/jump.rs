@@ -1,5 +1,6 @@
 //! What can go wrong with clocks, and the record of what has.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use super::Instant;
@@ -174,21 +175,24 @@ const KEPT: usize = 64;
 /// The record: counts, the last of each kind, and the last few of all.
 #[derive(Debug)]
 pub(crate) struct Record {
-    jumps: Jumps,
-    recent: [Option<Jump>; KEPT],
+    jumps: Box<Jumps>,
+    recent: VecDeque<Jump>,
     /// How many there were in all: the next has this number.
     next: u64,
 }
 
 impl Record {
     pub(crate) fn new() -> Self {
-        Self { jumps: Jumps::default(), recent: [None; KEPT], next: 0 }
+        Self { jumps: Box::default(), recent: VecDeque::new(), next: 0 }
     }
 
     pub(crate) fn add(&mut self, jump: Jump) {
         let seen = &mut self.jumps.kinds[jump.kind.index()];
         *seen = Seen { count: seen.count + 1, last: Some(jump) };
-        *self.place(self.next) = Some(jump);
+        if self.recent.len() == KEPT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(jump);
         self.next += 1;
     }
 
@@ -203,18 +207,9 @@ impl Record {
 
     /// Those from number `from` on that are still kept, oldest first.
     pub(crate) fn since(&self, from: u64) -> impl Iterator<Item = Jump> + '_ {
-        let oldest = self.next.saturating_sub(KEPT as u64);
-        (from.max(oldest)..self.next).filter_map(|n| self.recent[slot(n)])
+        let new = usize::try_from(self.next.saturating_sub(from)).unwrap_or(KEPT);
+        self.recent.iter().skip(self.recent.len().saturating_sub(new)).copied()
     }
-
-    fn place(&mut self, n: u64) -> &mut Option<Jump> {
-        &mut self.recent[slot(n)]
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "less than KEPT")]
-fn slot(n: u64) -> usize {
-    (n % KEPT as u64) as usize
 }
 
 #[cfg(test)]

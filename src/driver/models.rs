@@ -14,7 +14,7 @@ use loom::thread;
 
 use super::core::{Core, Engines, Known, Next, Options};
 use super::engine::Fired;
-use super::node::{Look, Moved, NEVER, Node};
+use super::node::{Look, Moved, NEVER};
 use super::park::PARKED;
 use super::shard::Shard;
 use super::timer::{Armed, arm, push, release};
@@ -119,7 +119,6 @@ fn a_node_that_is_cancelled_while_it_expires_fires_or_is_cancelled_and_comes_bac
         // SAFETY: as above.
         let armed = unsafe { arm(&core, &core.active, &shard, DUE, waker) };
         let owner = {
-            let shard = shard.clone();
             // SAFETY: the owner's node; it lives as long as the core.
             thread::spawn(move || unsafe { release(armed, true).is_some() })
         };
@@ -366,7 +365,7 @@ fn a_driver_that_retires_has_looked_at_what_was_armed_where_it_stood() {
                 core.must_start(LATER)
             })
         };
-        let mut last = 0;
+        let mut last = [0; 2];
         let retires = !core.any_pending(&mut last) && {
             core.no_driver(IDLE);
             !(engine.have_news(&core) || core.any_pending(&mut last))
@@ -470,9 +469,8 @@ fn a_node_that_is_armed_while_the_driver_stops_is_fired_or_refused() {
                 core.ensure_wake(false, LATER).is_err()
             })
         };
-        let mut fired = Vec::new();
-        core.stop(&mut engine, &mut fired);
-        fired.into_iter().for_each(|Fired { waker, .. }| waker.wake());
+        let fired = core.stop(&mut engine);
+        fired.into_iter().flatten().for_each(|Fired { waker, .. }| waker.wake());
         let refused = owner.join().unwrap();
         assert!(refused || count.get() == 1, "armed for ever on a driver that has stopped");
     });
