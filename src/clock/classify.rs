@@ -61,7 +61,7 @@ impl Ahead {
 pub(crate) struct Kernel {
     /// How far `CLOCK_BOOTTIME` went ahead of `CLOCK_MONOTONIC`.
     pub(crate) boottime_ns: i64,
-    /// How far `CLOCK_REALTIME` went away from both of them: against the one that it stayed closer to.
+    /// How far `CLOCK_REALTIME` went away from both of them.
     pub(crate) realtime_ns: i64,
 }
 
@@ -75,10 +75,11 @@ pub(crate) fn kernel_clocks(before: &Sample, after: &Sample) -> Kernel {
     let is_suspension = suspended_ns.unsigned_abs() >= SUSPENDED_NS.unsigned_abs();
     Kernel {
         boottime_ns: if is_suspension { suspended_ns } else { 0 },
-        realtime_ns: if from_monotonic.unsigned_abs() <= from_boottime.unsigned_abs() {
-            from_monotonic
-        } else {
-            from_boottime
+        // It goes with one of them; if it doesn't, it goes on through a suspension.
+        realtime_ns: match (from_monotonic, from_boottime) {
+            (0, _) | (_, 0) => 0,
+            (_, by) if is_suspension => by,
+            (by, _) => by,
         },
     }
 }

@@ -779,8 +779,11 @@ impl Running {
         };
         let was_known = self.suspect.is_none();
         seen.found = self.resolve(&seen, anchor);
-        if seen.restarted && was_known {
-            self.suspect = before.map(|before| self.suspect(old, before, sample, &anchor));
+        let fresh = before
+            .filter(|_| seen.restarted)
+            .map(|before| self.suspect(old, before, sample, &anchor));
+        if seen.restarted && (was_known || fresh.is_some_and(|fresh| fresh.consistent_here)) {
+            self.suspect = fresh;
             seen.fault &= self.suspect.is_none_or(|suspect| !suspect.excused);
             if self.is_certain() {
                 seen.found = seen.found.or(self.suspect.take().and_then(Suspect::leap));
