@@ -201,7 +201,7 @@ impl Discipline {
     pub(crate) fn begin(&mut self, sample: &Sample) {
         let sample = self.compare(sample);
         self.retest_at_ns = u64::MAX;
-        match Anchor::new(&sample.bracket) {
+        match Anchor::of(&sample) {
             Some(first) => {
                 self.narrow_ticks = narrow(sample.bracket.width());
                 self.recent_faults = 0;
@@ -288,7 +288,7 @@ impl Discipline {
     pub(crate) fn observe(&mut self, sample: &Sample) -> Option<Baseline> {
         let before = self.last;
         let sample = &self.compare(sample);
-        let Some(anchor) = Anchor::new(&sample.bracket) else {
+        let Some(anchor) = Anchor::of(sample) else {
             self.fault(sample);
             return None;
         };

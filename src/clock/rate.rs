@@ -6,7 +6,10 @@
 //! at the very worst, and 0.6 ppb after a minute. (What is measured is much better than that,
 //! because the reference is read at about the same place in every narrow bracket.)
 
-use super::{ticks, witness::Bracket};
+use super::{
+    ticks,
+    witness::{Bracket, Sample},
+};
 
 /// The baseline, once it has grown: from this to twice this while samples are frequent, and never
 /// less than this however rare they are.
@@ -24,9 +27,40 @@ pub(crate) struct Anchor {
     pub(crate) half_ticks: u64,
     /// What the reference read.
     pub(crate) ns: u64,
+    /// The same point for `CLOCK_MONOTONIC_RAW`.
+    raw: Option<RawPoint>,
+}
+
+/// A point that `CLOCK_MONOTONIC_RAW` and the reference have in common: the former was read somewhere
+/// between two readings of the latter, however long that took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RawPoint {
+    raw_ns: u64,
+    half_ns: u64,
+    ns: u64,
+}
+
+impl RawPoint {
+    fn new(sample: &Sample) -> Option<Self> {
+        let (from_ns, to_ns) = (sample.bracket.monotonic_ns, sample.monotonic_after_ns);
+        let width_ns = to_ns.checked_sub(from_ns)?;
+        // By the raw clock, the width is another by what a kernel slews: an eighth at the most.
+        let half_ns = (width_ns / 2).saturating_add(width_ns / 8).saturating_add(1);
+        Some(Self { raw_ns: sample.raw_ns?, half_ns, ns: from_ns.midpoint(to_ns) })
+    }
+
+    /// The raw clock's anchor, as a counter of nanoseconds.
+    fn anchor(self) -> Anchor {
+        Anchor { tick: self.raw_ns, half_ticks: self.half_ns, ns: self.ns, raw: None }
+    }
 }
 
 impl Anchor {
+    /// The anchor that a sample is; `None` if the counter went back in its bracket.
+    pub(crate) fn of(sample: &Sample) -> Option<Self> {
+        Some(Self { raw: RawPoint::new(sample), ..Self::new(&sample.bracket)? })
+    }
+
     /// The anchor that a bracket is; `None` if the counter went back inside it.
     pub(crate) fn new(bracket: &Bracket) -> Option<Self> {
         let width = bracket.after.checked_sub(bracket.before)?;
@@ -34,7 +68,13 @@ impl Anchor {
             tick: bracket.before + width / 2,
             half_ticks: width.div_ceil(2),
             ns: bracket.monotonic_ns,
+            raw: None,
         })
+    }
+
+    /// The same, known less well by so many ticks.
+    pub(crate) fn wider_by(self, ticks: u64) -> Self {
+        Self { half_ticks: self.half_ticks.saturating_add(ticks), ..self }
     }
 
     /// Nanoseconds of the reference since `earlier`, zero if it went back.
@@ -147,6 +187,11 @@ impl Window {
         Rate::between(&self.base, anchor)
     }
 
+    /// The rate of `CLOCK_MONOTONIC_RAW` over the whole baseline.
+    pub(crate) fn raw_rate(&self) -> Option<Rate> {
+        Rate::between(&self.base.raw?.anchor(), &self.last.raw?.anchor())
+    }
+
     /// Appends `anchor`, and returns the rate over the whole baseline.
     ///
     /// If the recent anchor makes the better rate, because the base was measured badly, the
@@ -185,7 +230,7 @@ mod tests {
     const MHZ_2300: u64 = 1_867_377_085; // 2^32 / 2.3, rounded
 
     fn anchor(tick: u64, half_ticks: u64, ns: u64) -> Anchor {
-        Anchor { tick, half_ticks, ns }
+        Anchor { tick, half_ticks, ns, raw: None }
     }
 
     #[test]

@@ -294,6 +294,39 @@ fn changes_of_rate_are_told_by_whoever_made_them() {
     }
 }
 
+/// Samples are few, and many are read slowly: other threads had the processor meanwhile.
+#[test]
+fn on_a_busy_machine_a_change_of_rate_has_its_name_or_none() {
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let ppm = 500 * rng.i64(1..20) * if rng.bool() { 1 } else { -1 };
+        let witness = if rng.bool() { Witness::Monotonic } else { Witness::Counter };
+        let (manual, clock) = calibrated();
+        let mut busy = |time: Duration| {
+            let until = manual.witness(Witness::Raw) + u64::try_from(time.as_nanos()).unwrap();
+            while manual.witness(Witness::Raw) < until {
+                let slow_us = if rng.u8(..4) == 0 { rng.u64(1..3000) } else { 0 };
+                manual.set_read_cost(Duration::from_nanos(40 + 1000 * slow_us));
+                manual.advance(Duration::from_micros(rng.u64(300..50_000)));
+                clock.sample();
+            }
+        };
+        busy(SECOND / 3);
+        let together = [Witness::Monotonic, Witness::Boottime, Witness::Realtime];
+        match witness {
+            Witness::Counter => manual.set_rate(witness, ppm),
+            _ => together.into_iter().for_each(|witness| manual.set_rate(witness, ppm)),
+        }
+        busy(4 * SECOND);
+        let name = match witness {
+            Witness::Counter => JumpKind::RateStep,
+            _ => JumpKind::Slew,
+        };
+        let jumps = clock.jumps();
+        assert_eq!(jumps.count(name), jumps.total(), "seed {seed}, {ppm} {witness:?}: {jumps:?}");
+    }
+}
+
 #[test]
 fn a_counter_that_leaps_an_hour_moves_nothing() {
     let (manual, clock) = calibrated();

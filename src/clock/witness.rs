@@ -91,7 +91,6 @@ pub(crate) struct Sample {
     pub(crate) bracket: Bracket,
     pub(crate) boottime_ns: u64,
     pub(crate) realtime_ns: u64,
-    /// Right before `monotonic_after_ns`.
     pub(crate) raw_ns: Option<u64>,
     /// The reference again, behind all others.
     pub(crate) monotonic_after_ns: u64,

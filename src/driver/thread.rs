@@ -238,7 +238,9 @@ impl Driver {
     fn sleep(&mut self, next: Next, mode: u32, known: Known) {
         let core = &self.core;
         let reading = core.clock.sample();
-        core.note_lateness(&self.quiet, self.quiet.monotonic_ns, reading.monotonic_ns);
+        // Right behind the last moment of quiet, so that no stall can hit in between.
+        let at = core.clock.moment();
+        core.note_lateness(&self.quiet, self.quiet.monotonic_ns, at.monotonic_ns);
         let mut until = Until { monotonic_now_ns: reading.monotonic_ns, ..Until::default() };
         if next.active != NEVER {
             until.monotonic_ns = Some(core.clock.kernel_deadline(next.active));
@@ -255,12 +257,7 @@ impl Driver {
                 until.monotonic_ns = Some(look);
             }
         }
-        self.asked = Some(Asked {
-            at: core.clock.moment(),
-            monotonic_ns: until.monotonic(),
-            to_watch,
-            mode,
-        });
+        self.asked = Some(Asked { at, monotonic_ns: until.monotonic(), to_watch, mode });
         debug_assert!(mode != POLLING || until.boottime_ns.is_some() || known.hooked);
         core.parker.park(core.parked(), mode, until);
     }

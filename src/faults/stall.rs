@@ -10,6 +10,10 @@ use super::{Unsupported, child, raw};
 #[allow(unsafe_code, reason = "writes after a fork")]
 mod freezer;
 
+/// How long the helper waits before it does anything: a fork has pages copied as they are written to, and
+/// all that runs takes longer until that is over.
+const SETTLE: Duration = Duration::from_millis(5);
+
 /// Stops this process, with all its threads, and continues it after `duration`: SIGSTOP and
 /// SIGCONT. Returns once it has been.
 ///
@@ -21,6 +25,7 @@ mod freezer;
 pub fn stop(duration: Duration) -> Result<(), Unsupported> {
     let us = this_process();
     child::helper(|| {
+        pass(SETTLE);
         signal(us, libc::SIGSTOP);
         pass(duration);
         if is_our_parent(us) {
@@ -43,7 +48,10 @@ pub fn stop(duration: Duration) -> Result<(), Unsupported> {
 pub fn freeze(duration: Duration) -> Result<(), Unsupported> {
     let freezer = freezer::Freezer::new(this_process())?;
     // The helper is forked here, before: it stays in the group where both are now.
-    let code = child::helper(|| i32::from(!freezer.freeze_while(|| pass(duration))))?;
+    let code = child::helper(|| {
+        pass(SETTLE);
+        i32::from(!freezer.freeze_while(|| pass(duration)))
+    })?;
     if code == 0 { Ok(()) } else { Err(Unsupported::needs("a freezer that takes this process")) }
 }
 

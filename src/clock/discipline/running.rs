@@ -12,8 +12,11 @@ pub(super) struct Running {
     window: Window,
     /// The last sample, however wide.
     latest: Anchor,
+    /// In doubt, that of the window before.
     pub(super) rate: Rate,
-    /// In doubt, `rate` is that of the window before.
+    /// `CLOCK_MONOTONIC_RAW`'s, which nobody slews, over the same baseline: so whatever the reference did
+    /// in it, it did to both.
+    raw_rate: Option<Rate>,
     doubt: Option<Doubt>,
     /// What the rate must stay near, unless two baselines agree that it doesn't.
     nominal: u64,
@@ -23,8 +26,6 @@ pub(super) struct Running {
     restarted_ns: u64,
     /// The last anchors by processor.
     here: [Option<(usize, Anchor)>; CPUS],
-    /// `CLOCK_MONOTONIC` against `CLOCK_MONOTONIC_RAW`.
-    raw: RawWindow,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,33 +34,6 @@ struct Doubt {
     slow_mult: u64,
     /// An implausible rate, waiting for a second baseline to agree.
     candidate: Option<Rate>,
-}
-
-/// How `CLOCK_MONOTONIC` runs against the one that nobody slews, since the counter's rate changed.
-#[derive(Clone, Copy, Debug, Default)]
-struct RawWindow {
-    base: Option<Anchor>,
-    last: Option<Anchor>,
-}
-
-impl RawWindow {
-    fn push(&mut self, sample: &Sample) {
-        let Some(raw_ns) = sample.raw_ns else { return };
-        /// The two are read one right after the other, tens of nanoseconds apart.
-        const READS_NS: u64 = 50;
-        let anchor = Anchor { tick: raw_ns, half_ticks: READS_NS, ns: sample.monotonic_after_ns };
-        self.base.get_or_insert(anchor);
-        self.last = Some(anchor);
-    }
-
-    fn rate(&self) -> Option<Rate> {
-        Rate::between(&self.base?, &self.last?)
-    }
-
-    /// Begins anew, where it has come to.
-    fn restart(&mut self) {
-        self.base = self.last;
-    }
 }
 
 /// What a sample showed.
@@ -82,6 +56,9 @@ pub(super) struct Reference {
 /// How long nothing new must be seen after a slight change of rate: longer than the recent anchor's age.
 const QUIET_NS: u64 = 250_000_000;
 
+/// By then the raw clock has told whose rate has changed, however long it takes to read.
+const LONG_ENOUGH_NS: u64 = 10 * ticks::NANOS_PER_SEC;
+
 /// The counters of so many processors are told apart.
 const CPUS: usize = 8;
 
@@ -90,15 +67,15 @@ impl Running {
         let mut window = Window::new(first);
         window.push(last);
         Self {
-            window,
             latest: last,
             rate,
+            raw_rate: window.raw_rate(),
+            window,
             doubt: None,
             nominal: rate.mult,
             suspect: None,
             restarted_ns: 0,
             here: [None; CPUS],
-            raw: RawWindow::default(),
         }
     }
 
@@ -142,9 +119,8 @@ impl Running {
         before: Option<&Sample>,
         sample: &Sample,
     ) -> Seen {
-        self.raw.push(sample);
         let previous = self.latest;
-        let old = self.rate;
+        let (old, old_raw) = (self.rate, self.raw_rate);
         let mut seen = if self.doubt.is_some() {
             self.settle(previous, anchor)
         } else {
@@ -154,7 +130,7 @@ impl Running {
         seen.found = self.resolve(&seen, anchor);
         let fresh = before
             .filter(|_| seen.restarted)
-            .map(|before| self.suspect(old, before, sample, &anchor));
+            .map(|before| self.suspect((old, old_raw), before, sample, &anchor));
         if seen.restarted && (was_known || fresh.is_some_and(|fresh| fresh.consistent_here)) {
             self.suspect = fresh;
             seen.fault &= self.suspect.is_none_or(|suspect| !suspect.excused);
@@ -163,7 +139,6 @@ impl Running {
             }
         }
         if seen.restarted {
-            self.raw.restart();
             self.restarted_ns = anchor.ns;
         }
         self.latest = anchor;
@@ -171,15 +146,27 @@ impl Running {
         seen
     }
 
-    /// What a disagreement with the `rate` so far looks like when it is noticed.
-    fn suspect(&self, rate: Rate, before: &Sample, sample: &Sample, anchor: &Anchor) -> Suspect {
+    /// What a disagreement with the rates so far looks like when it is noticed.
+    fn suspect(
+        &self,
+        (rate, raw_rate): (Rate, Option<Rate>),
+        before: &Sample,
+        sample: &Sample,
+        anchor: &Anchor,
+    ) -> Suspect {
         let counter_ns = progress(rate, before, sample);
         let passed = classify::passed(before, sample, counter_ns);
         let ahead_ns = passed.monotonic_ns.saturating_sub(counter_ns.unwrap_or(0));
+        let half_ticks =
+            |sample: &Sample| Anchor::new(&sample.bracket).map_or(0, |anchor| anchor.half_ticks);
         Suspect {
             ahead_ns,
+            within_ns: ticks::ns_ceil(
+                half_ticks(before).saturating_add(anchor.half_ticks),
+                rate.mult,
+            ),
             rate,
-            raw_rate: self.raw.rate(),
+            raw_rate,
             passed,
             consistent_here: self.is_consistent_here(rate, sample, anchor, ahead_ns),
             excused: classify::kernel_clocks(before, sample).boottime_ns > 0,
@@ -210,12 +197,17 @@ impl Running {
         let bounds = self.rate.bound.saturating_add(suspect.rate.bound);
         let by_rate = |mult: u64| {
             let ns = suspect.passed.monotonic_ns.unsigned_abs();
-            ticks::ns_ceil(ticks::ticks_floor(ns, suspect.rate.mult), mult).saturating_add(NOISE_NS)
+            ticks::ns_ceil(ticks::ticks_floor(ns, suspect.rate.mult), mult)
+                .saturating_add(suspect.within_ns)
+                .saturating_add(NOISE_NS)
         };
+        // What is less is the noise of a machine that is busy, or of the rate.
+        let least_ns = APART_NS.unsigned_abs().saturating_add(suspect.within_ns);
+        let is_apart = suspect.ahead_ns.unsigned_abs() > least_ns;
         let half_ns = suspect.ahead_ns.unsigned_abs() / 2;
         if by_rate(distance.saturating_add(bounds)) < half_ns {
             self.suspect = None;
-            return suspect.leap();
+            return is_apart.then(|| suspect.leap()).flatten();
         }
         // A slight change is adopted from an interval that it may have come in the middle of, and then
         // once more; until that is over, and the error bars are well apart: a second at the most.
@@ -225,19 +217,20 @@ impl Running {
             return None;
         }
         let change = suspect.rate.change_ppb(&self.rate).unsigned_abs();
-        let raw = suspect.raw_rate.zip(self.raw.rate());
+        let raw = suspect.raw_rate.zip(self.raw_rate);
         let is_told = raw.is_none_or(|(before, after)| {
             before.bound_ppb().saturating_add(after.bound_ppb()) <= change / 4
         });
-        if distance > bounds.saturating_mul(2) && (is_told || is_settled) {
+        if distance > bounds.saturating_mul(2) {
+            if !is_told && baseline_ns < LONG_ENOUGH_NS {
+                return None;
+            }
             self.suspect = None;
-            return Some(suspect.rate(self.rate, self.raw.rate().filter(|_| is_told)));
+            return Some(suspect.rate(self.rate, self.raw_rate));
         }
         if is_settled {
+            // What either may have been is neither.
             self.suspect = None;
-            if suspect.ahead_ns.unsigned_abs() > APART_NS.unsigned_abs() {
-                return suspect.leap();
-            }
         }
         None
     }
@@ -257,12 +250,18 @@ impl Running {
         let sound = self.window.baseline_ns(&anchor) >= ticks::NANOS_PER_SEC;
         let is_better =
             || self.window.rate_to(&anchor).is_some_and(|rate| rate.bound <= self.rate.bound);
-        if (is_narrow || is_better())
-            && let Some(rate) = self.window.push(anchor)
-        {
-            self.rate = rate;
+        if is_narrow || is_better() {
+            self.push(anchor);
         }
         Seen { sound, ..Seen::default() }
+    }
+
+    /// Appends to the baseline, and goes by it.
+    fn push(&mut self, anchor: Anchor) {
+        if let Some(rate) = self.window.push(anchor) {
+            self.rate = rate;
+            self.raw_rate = self.window.raw_rate();
+        }
     }
 
     /// The rate has changed since `from`: adopts the new one if it is slight and known well enough,
@@ -275,11 +274,9 @@ impl Running {
             // the old rate: that is how far the point is off at which the new rate has begun.
             let off_ns = ticks::ns_ceil(anchor.tick.saturating_sub(from.tick), distance);
             let off_ticks = ticks::ticks_floor(off_ns, self.rate.mult).saturating_add(1);
-            let base = Anchor { half_ticks: from.half_ticks.saturating_add(off_ticks), ..from };
+            let base = from.wider_by(off_ticks);
             self.window = Window::new(base);
-            if let Some(rate) = self.window.push(anchor) {
-                self.rate = rate;
-            }
+            self.push(anchor);
             return Seen { restarted: true, ..Seen::default() };
         }
         self.rate = self.rate.doubtful_by(distance);
@@ -319,6 +316,7 @@ impl Running {
             }
             self.window.push(anchor);
             self.rate = rate;
+            self.raw_rate = self.window.raw_rate();
             self.doubt = None;
             if confirmed {
                 self.nominal = rate.mult;

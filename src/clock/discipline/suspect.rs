@@ -34,6 +34,8 @@ impl Found {
 pub(super) struct Suspect {
     /// By how much the reference got ahead of the counter.
     pub(super) ahead_ns: i64,
+    /// And how much of that may be due to how long the two took to read.
+    pub(super) within_ns: u64,
     /// The counter's rate before, and that of `CLOCK_MONOTONIC_RAW`.
     pub(super) rate: Rate,
     pub(super) raw_rate: Option<Rate>,
