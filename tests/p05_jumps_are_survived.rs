@@ -567,3 +567,32 @@ fn a_strobe_neither_drives_the_time_nor_stops_it() {
         assert!(jumps.count(JumpKind::Restore) >= 90, "{jumps:#?}");
     }
 }
+
+/// A duration is counted from the moment at which it is asked for, also when just then the clock knows
+/// itself badly, and is behind.
+#[test]
+fn a_duration_is_not_cut_short_by_a_clock_that_is_behind() {
+    let kernel_ns = |world: &World| world.script().witness(Witness::Monotonic);
+    for seed in 0..200 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let world = World::new();
+        for round in 0..20 {
+            match rng.u8(..8) {
+                0 => world.script().jump(Witness::Counter, -2 * HZ),
+                1 => world.script().jump(Witness::Counter, HZ * rng.i64(1..10)),
+                // Whoever reads the clocks is kept off the processor in between.
+                2 | 3 => world.script().set_read_cost(Duration::from_micros(rng.u64(1..2000))),
+                4 | 5 => world.script().set_read_cost(Duration::from_nanos(rng.u64(1..2000))),
+                _ => {}
+            }
+            world.script().advance(Duration::from_micros(rng.u64(..30_000)));
+            let (asked_ns, duration) = (kernel_ns(&world), Duration::from_millis(rng.u64(1..20)));
+            let mut sleep = world.manual.timekeeper().sleep(duration);
+            while common::poll(&mut sleep, Waker::noop()).is_pending() {
+                world.pass(MS / 10);
+            }
+            let took = Duration::from_nanos(kernel_ns(&world) - asked_ns);
+            assert!(took >= duration, "seed {seed}, round {round}: {took:?} of {duration:?}");
+        }
+    }
+}

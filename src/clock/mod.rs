@@ -267,6 +267,37 @@ impl Clock {
         }
     }
 
+    /// What a duration is counted from, so that it isn't cut short: [`now`](Self::now); or, while that
+    /// isn't known well, because the counter has just been found out or couldn't be sampled quietly, the
+    /// latest that it may be.
+    #[inline]
+    pub(crate) fn now_at_latest(&self) -> Instant {
+        let (ns, lag_ns) = match &self.0 {
+            Kind::System => {
+                let system = &*SYSTEM;
+                let (ns, lag_ns) = system.timebase.now_and_lag_ns();
+                (system.hold(ns), lag_ns)
+            }
+            _ => self.now_and_lag_held(),
+        };
+        Instant::from_nanos(ns.saturating_add(lag_ns))
+    }
+
+    #[inline(never)]
+    fn now_and_lag_held(&self) -> (u64, u64) {
+        match &self.0 {
+            Kind::System => (self.now().as_nanos(), 0),
+            Kind::Own(own) => {
+                let (ns, lag_ns) = own.timebase.now_and_lag_ns();
+                (own.hold(ns), lag_ns)
+            }
+            Kind::Manual(manual) => {
+                let (ns, lag_ns) = manual.held().timebase.now_and_lag_ns();
+                (manual.held().hold(ns), lag_ns)
+            }
+        }
+    }
+
     /// The same for a clock that isn't the process's own.
     #[inline(never)]
     fn now_held(&self) -> Instant {

@@ -55,6 +55,9 @@ const FRESH: u64 = 20;
 /// How often the first baseline is looked at: a quarter of its length.
 const CALIBRATION_STEP_NS: u64 = MIN_BASELINE_NS / 4;
 
+/// An error that no timer can show: waking whoever waits takes longer.
+const SLIGHT_ERROR_NS: u64 = 1_000;
+
 const NO: u8 = 0;
 const UNDER_WAY: u8 = 1;
 const YES: u8 = 2;
@@ -190,6 +193,34 @@ impl<W: Witnesses> Timebase<W> {
             Some(ns) => ns,
             None => self.other_read(),
         }
+    }
+
+    /// The time, ordered, and by how much it may be behind the reference, if that is worth mentioning.
+    #[inline(always)]
+    pub(crate) fn now_and_lag_ns(&self) -> (u64, u64) {
+        let read = self
+            .line
+            .try_read(|words| (!Line::words_are_os(words)).then(|| self.witnesses.counter()));
+        if let Ok((words, tick)) = read {
+            let line = Line::from_words(words);
+            if line.error_ns <= SLIGHT_ERROR_NS
+                && let Some(ns) = line.value(tick)
+            {
+                return (ns, 0);
+            }
+        }
+        self.slow_now_and_lag_ns()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slow_now_and_lag_ns(&self) -> (u64, u64) {
+        let now_ns = self.now_ns();
+        let lag_ns = match self.read_line(W::counter) {
+            Some((line, _)) if line.is_os() => 0,
+            _ => self.now_and_error_ns().1,
+        };
+        (now_ns, if lag_ns <= SLIGHT_ERROR_NS { 0 } else { lag_ns })
     }
 
     /// The time by the line that is in force, if that is one of the counter. This alone is inlined

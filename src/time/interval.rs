@@ -400,7 +400,7 @@ impl Interval {
     /// # });
     /// ```
     pub fn reset_after(&mut self, after: Duration) {
-        self.reset_at(self.sleep.now() + after);
+        self.reset_at(self.sleep.in_time(after));
     }
 
     /// Makes the next tick due at `deadline`, whatever the period, and forgets missed ones.

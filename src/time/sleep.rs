@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Instant;
 use super::error::TimekeeperStopped;
-use crate::clock::{self, Active, Class, saturating_ns};
+use crate::clock::{self, Active, Class, Clock, saturating_ns};
 use crate::driver::{self, Handle, Timekeeper, Timer};
 use crate::wheel::coalesce;
 
@@ -20,6 +20,10 @@ use crate::wheel::coalesce;
 ///
 /// Never completes early; how late depends on how fast the kernel wakes the driver and the executor
 /// wakes the task. Nothing is rounded to milliseconds. See [`Sleep`].
+///
+/// While the clock isn't known to a microsecond, in the milliseconds after a fault of the counter for
+/// example, `duration` is counted from the latest that now may be: it isn't cut short by a clock that is
+/// behind.
 ///
 /// On the system clock the first poll does not look at it again: if it comes after the deadline, it is
 /// pending, and the driver wakes the task at once. [`sleep_until`] does look.
@@ -40,7 +44,7 @@ use crate::wheel::coalesce;
 #[inline]
 pub fn sleep(duration: Duration) -> Sleep {
     // The clock first: what comes before its fence, the fence waits for.
-    let now = Instant::now();
+    let now = clock::with_current(Clock::now_at_latest);
     Sleep::ahead(driver::current(), now, duration)
 }
 
@@ -132,7 +136,7 @@ impl Sleep {
     /// Waits for `duration` from now, on the clock of `core`.
     #[inline]
     pub(crate) fn after(core: Handle, duration: Duration) -> Self {
-        let now = core.clock.now();
+        let now = core.clock.now_at_latest();
         Self::ahead(core, now, duration)
     }
 
@@ -144,6 +148,12 @@ impl Sleep {
             sleep.timer.assume_ahead();
         }
         sleep
+    }
+
+    /// The deadline that is `duration` from now.
+    #[inline]
+    pub(crate) fn in_time(&self, duration: Duration) -> Instant {
+        self.timer.core().clock.now_at_latest() + duration
     }
 
     /// The latest time that has certainly come: what is due by then may fire.

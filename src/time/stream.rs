@@ -232,7 +232,7 @@ impl<S: Stream> Stream for Throttle<S> {
         }
         let item = ready!(this.stream.poll_next(cx));
         if item.is_some() && !this.duration.is_zero() {
-            this.pause.move_to(this.pause.now() + *this.duration);
+            this.pause.move_to(this.pause.in_time(*this.duration));
             *this.paused = false;
         }
         Poll::Ready(item)

@@ -191,7 +191,7 @@ impl<T> DelayQueue<T> {
     /// ```
     #[track_caller]
     pub fn insert(&mut self, value: T, timeout: Duration) -> Key {
-        self.insert_at(value, self.sleep.now() + timeout)
+        self.insert_at(value, self.sleep.in_time(timeout))
     }
 
     /// Adds an item that is due at `deadline`; if that has passed, at once.
@@ -373,7 +373,7 @@ impl<T> DelayQueue<T> {
     /// ```
     #[track_caller]
     pub fn reset(&mut self, key: &Key, timeout: Duration) {
-        self.reset_at(key, self.sleep.now() + timeout);
+        self.reset_at(key, self.sleep.in_time(timeout));
     }
 
     /// Makes an item due at `deadline`, due already or not; if that has passed, at once.
@@ -406,7 +406,7 @@ impl<T> DelayQueue<T> {
     /// assert!(queue.try_reset(&key, Duration::from_secs(10)).is_err());
     /// ```
     pub fn try_reset(&mut self, key: &Key, timeout: Duration) -> Result<(), StaleKey> {
-        self.try_reset_at(key, self.sleep.now() + timeout)
+        self.try_reset_at(key, self.sleep.in_time(timeout))
     }
 
     /// As [`reset_at`](Self::reset_at), without its panic.
