@@ -209,18 +209,19 @@ impl<W: Witnesses> Timebase<W> {
                 return (ns, 0);
             }
         }
-        self.slow_now_and_lag_ns()
+        self.other_now_and_lag_ns()
     }
 
-    #[cold]
     #[inline(never)]
-    fn slow_now_and_lag_ns(&self) -> (u64, u64) {
-        let now_ns = self.now_ns();
-        let lag_ns = match self.read_line(W::counter) {
-            Some((line, _)) if line.is_os() => 0,
-            _ => self.now_and_error_ns().1,
-        };
-        (now_ns, if lag_ns <= SLIGHT_ERROR_NS { 0 } else { lag_ns })
+    fn other_now_and_lag_ns(&self) -> (u64, u64) {
+        if let Some((line, stamp)) = self.read_line(W::counter)
+            && line.is_os()
+            && let Some(ns) = line.value(stamp)
+        {
+            return (ns, 0);
+        }
+        let (ns, error_ns) = self.now_and_error_ns();
+        (ns, if error_ns <= SLIGHT_ERROR_NS { 0 } else { error_ns })
     }
 
     /// The time by the line that is in force, if that is one of the counter. This alone is inlined
