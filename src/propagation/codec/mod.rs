@@ -82,6 +82,9 @@ mod server_timeout;
 mod value;
 mod yarpc;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod harness;
 #[cfg(test)]
 mod tests;
 
