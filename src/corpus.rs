@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{clock, driver, time, wheel};
+use crate::{clock, driver, propagation, time, wheel};
 
 #[test]
 fn the_wheel_agrees_with_sorted_maps_on_its_corpus() {
@@ -33,6 +33,11 @@ fn a_delay_queue_agrees_with_a_sorted_map_on_its_corpus() {
 #[test]
 fn an_interval_agrees_with_its_definition_on_its_corpus() {
     replay("interval", time::harness::interval);
+}
+
+#[test]
+fn the_codecs_agree_with_their_grammars_on_their_corpus() {
+    replay("codec", propagation::codec::harness::fuzz);
 }
 
 /// Runs every script that is kept for `target`.

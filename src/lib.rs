@@ -17,6 +17,7 @@
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
+//! - [`propagation`]: the headers in which a call's deadline travels.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
 //! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
@@ -63,6 +64,7 @@ mod corpus;
 mod driver;
 #[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
 pub mod faults;
+pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
 mod sync;

@@ -5,9 +5,11 @@ mod common;
 use std::future::pending;
 use std::pin::Pin;
 use std::task::{Poll, Waker};
+use std::time::SystemTime;
 
 use common::{counter, poll};
 use deadbeat::clock::{Active, ManualClock};
+use deadbeat::propagation::codec::{Custom, Decoder, Encoder, HORIZON, Header, Inbound, Unit};
 use deadbeat::time::error::Elapsed;
 use deadbeat::time::{Duration, IdleTimer, Instant, sleep, sleep_until, timeout, timeout_at};
 use deadbeat::wheel::coalesce;
@@ -30,7 +32,103 @@ fn any_timeout() -> impl Strategy<Value = Duration> {
     ]
 }
 
+/// One of those that can be sent.
+fn any_header() -> impl Strategy<Value = Header> {
+    let mut all = Header::KNOWN.to_vec();
+    for unit in [Unit::Seconds, Unit::Milliseconds, Unit::Microseconds, Unit::Nanoseconds] {
+        let custom = Custom::new("x-budget", unit).unwrap();
+        all.extend([custom, custom.with_decimals()].map(Header::Custom));
+    }
+    prop::sample::select(all)
+}
+
+/// What happens to a deadline on its way to the next service.
+#[derive(Clone, Debug)]
+struct Hop {
+    passes: Duration,
+    maximum: Option<Duration>,
+    allowance: Duration,
+    cap: Duration,
+    prefer_ms: bool,
+    headers: Vec<Header>,
+}
+
+fn any_hop() -> impl Strategy<Value = Hop> {
+    let short = || any_ns().prop_map(|ns| Duration::from_nanos(ns >> 30));
+    let maximum = prop::option::weighted(0.1, any_timeout());
+    let cap =
+        prop_oneof![4 => Just(Encoder::DEFAULT_CAP), 4 => Just(Duration::MAX), 1 => any_timeout()];
+    let headers = prop::collection::vec(any_header(), 1..4);
+    (short(), maximum, short(), cap, any::<bool>(), headers).prop_map(
+        |(passes, maximum, allowance, cap, prefer_ms, headers)| Hop {
+            passes,
+            maximum,
+            allowance,
+            cap,
+            prefer_ms,
+            headers,
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn what_is_sent_is_never_longer_than_what_remains(
+        header in any_header(),
+        remaining in prop_oneof![any_timeout(), Just(Duration::MAX)],
+        cap in prop_oneof![any_timeout(), Just(Duration::MAX)],
+        prefer_ms: bool,
+        now_ms in 0u64..1 << 48,
+    ) {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms);
+        let encoder = Encoder::new().cap(cap).prefer_ms(prefer_ms).wall(now);
+        if let Ok(value) = encoder.encode(header, remaining) {
+            let decoder = Decoder::new().wall(now, HORIZON);
+            let inbound = decoder.decode(header, [value.as_bytes()]).unwrap();
+            let read = inbound.decoded.remaining().expect("not without a limit");
+            prop_assert!(read <= remaining.min(cap), "{value} for {remaining:?}");
+            prop_assert!(!read.is_zero(), "{value} for {remaining:?}");
+        }
+    }
+
+    #[test]
+    fn no_chain_of_services_has_longer_than_the_first_caller_waits(
+        start in prop_oneof![
+            1 => any_timeout(),
+            4 => (1u64 << 30..1 << 50).prop_map(Duration::from_nanos),
+            1 => Just(Duration::MAX),
+        ],
+        hops in prop::collection::vec(any_hop(), 1..12),
+    ) {
+        let mut now = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 31);
+        // What the first caller still waits, and what the last service thinks that it does.
+        let (mut left, mut believed) = (start, start);
+        for hop in hops {
+            now += hop.passes;
+            left = left.saturating_sub(hop.passes);
+            believed = believed.saturating_sub(hop.passes);
+            let limit = believed.min(hop.maximum.unwrap_or(Duration::MAX));
+            let encoder = Encoder::new().cap(hop.cap).prefer_ms(hop.prefer_ms).wall(now);
+            let decoder = Decoder::new().wall(now, HORIZON);
+            let mut inbound = Inbound::default();
+            let mut is_sent = true;
+            for header in hop.headers {
+                match encoder.encode(header, limit.saturating_sub(hop.allowance)) {
+                    Ok(value) => {
+                        inbound =
+                            inbound.min(decoder.decode(header, [value.as_bytes()]).unwrap());
+                    }
+                    Err(_) => is_sent = false,
+                }
+            }
+            if !is_sent {
+                break;
+            }
+            believed = inbound.decoded.remaining().expect("a limit was sent");
+            prop_assert!(believed <= left.saturating_sub(hop.allowance));
+        }
+    }
+
     #[test]
     fn of_two_timeouts_the_shorter_one_counts_and_says_so(
         outer in any_timeout(), inner in any_timeout(),
