@@ -61,6 +61,7 @@
 pub mod clock;
 #[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
 mod corpus;
+pub mod deadline;
 mod driver;
 #[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
 pub mod faults;
@@ -71,6 +72,8 @@ mod sync;
 pub mod time;
 pub mod wheel;
 
+#[cfg(feature = "tasks")]
+pub use deadline::tasks::{spawn, spawn_blocking};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use driver::harness;

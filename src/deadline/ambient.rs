@@ -1,0 +1,143 @@
+//! The deadline that is current where the calling thread is.
+//!
+//! A thread has a stack of frames: what polls a future in a scope pushes the scope's and takes it off
+//! again when the poll returns or panics. Frames are moved, never pointed to.
+
+use std::cell::{Cell, RefCell};
+
+use super::{Deadline, Provenance};
+
+/// What holds inside a scope.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// The deadline, which may be that of a scope further out; `None`: there is none.
+    pub(crate) provenance: Option<Provenance>,
+    /// Made when somebody asks for it.
+    #[cfg(feature = "tasks")]
+    pub(crate) cancel: super::cancel::Lazy,
+}
+
+impl Frame {
+    /// Inside what is current: `own` counts if it is earlier. Returns whether it is.
+    pub(crate) fn nested(own: Option<Provenance>) -> (Self, bool) {
+        let ambient = provenance();
+        let (provenance, is_own) = match (own, ambient) {
+            (Some(own), Some(ambient)) if ambient.deadline <= own.deadline => {
+                (Some(ambient), false)
+            }
+            (Some(own), _) => (Some(own), true),
+            (None, ambient) => (ambient, false),
+        };
+        let frame = Self {
+            provenance,
+            #[cfg(feature = "tasks")]
+            cancel: super::cancel::Lazy::default(),
+        };
+        (frame, is_own)
+    }
+
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.provenance.map_or(Deadline::NEVER, |it| it.deadline)
+    }
+
+    /// Runs `f` inside. The frame is out of its place meanwhile.
+    #[inline]
+    pub(crate) fn enter<R>(slot: &mut Option<Self>, f: impl FnOnce() -> R) -> R {
+        let Some(frame) = slot.take() else { return f() };
+        let deadline = frame.deadline();
+        let mut frame = Some(frame);
+        let pushed = FRAMES.try_with(|frames| frames.borrow_mut().extend(frame.take()));
+        if pushed.is_err() {
+            // The thread is ending, and has no frames any more: nothing is current.
+            *slot = frame;
+            return f();
+        }
+        let outer = CURRENT.replace(deadline);
+        let _entered = Entered { slot, outer };
+        f()
+    }
+}
+
+struct Entered<'a> {
+    slot: &'a mut Option<Frame>,
+    outer: Deadline,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.set(self.outer);
+        *self.slot = FRAMES.try_with(|frames| frames.borrow_mut().pop()).ok().flatten();
+    }
+}
+
+thread_local! {
+    /// That of the last frame.
+    static CURRENT: Cell<Deadline> = const { Cell::new(Deadline::NEVER) };
+    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Hands out the frames of this thread, outermost first: none while it is ending.
+#[cfg(feature = "tasks")]
+pub(crate) fn with_frames<R>(f: impl FnOnce(&mut [Frame]) -> R) -> R {
+    let mut f = Some(f);
+    let done = FRAMES.try_with(|frames| f.take().map(|f| f(&mut frames.borrow_mut())));
+    match done {
+        Ok(Some(result)) => result,
+        _ => f.take().expect("not called")(&mut []),
+    }
+}
+
+/// The deadline of whatever the caller takes part in; [`Deadline::NEVER`] if nobody has set one.
+///
+/// # Complexity
+///
+/// *O*(1): a read of a thread-local, a nanosecond or two.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::deadline::{self, Deadline};
+/// use deadbeat::time::Duration;
+///
+/// assert_eq!(deadline::current(), Deadline::NEVER);
+/// # deadbeat::Manual::new().block_on(async {
+/// deadline::scope(Duration::from_secs(1), async {
+///     // A longer one inside changes nothing.
+///     deadline::scope(Duration::from_secs(5), async {
+///         assert_eq!(deadline::current().remaining(), Duration::from_secs(1));
+///     }).await
+/// }).await.unwrap().unwrap();
+/// # });
+/// ```
+#[inline]
+#[must_use]
+pub fn current() -> Deadline {
+    CURRENT.get()
+}
+
+/// The same with where it comes from; `None` if there is no deadline.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::deadline::{self, Origin};
+/// use deadbeat::time::Duration;
+///
+/// # deadbeat::Manual::new().block_on(async {
+/// deadline::scope(Duration::from_secs(1), async {
+///     let provenance = deadline::provenance().unwrap();
+///     assert_eq!(provenance.origin(), Origin::Scope("checkout"));
+///     assert_eq!(provenance.budget(), Duration::from_secs(1));
+/// }).named("checkout").await.unwrap();
+/// # });
+/// ```
+#[must_use]
+pub fn provenance() -> Option<Provenance> {
+    if current().is_never() {
+        return None;
+    }
+    FRAMES
+        .try_with(|frames| frames.borrow().last().and_then(|frame| frame.provenance))
+        .ok()
+        .flatten()
+}
