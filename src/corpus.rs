@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{clock, driver, propagation, time, wheel};
+use crate::{clock, deadline, driver, propagation, time, wheel};
 
 #[test]
 fn the_wheel_agrees_with_sorted_maps_on_its_corpus() {
@@ -38,6 +38,11 @@ fn an_interval_agrees_with_its_definition_on_its_corpus() {
 #[test]
 fn the_codecs_agree_with_their_grammars_on_their_corpus() {
     replay("codec", propagation::codec::harness::fuzz);
+}
+
+#[test]
+fn nested_scopes_do_what_their_model_says_on_its_corpus() {
+    replay("scopes", deadline::harness::scopes);
 }
 
 /// Runs every script that is kept for `target`.

@@ -13,6 +13,8 @@
 //!
 //! - [`time`]: `sleep`, `timeout`, `interval`, `DelayQueue` and their kin, with tokio's names and
 //!   semantics, on any executor.
+//! - [`deadline`]: one deadline for a whole call, current for everything that is done for it.
+//! - [`propagation`]: the headers in which it travels.
 //! - [`Timekeeper`]: which clock and which driver thread timers are on. There is a global one, so most
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
@@ -49,6 +51,8 @@
 //! None are on by default.
 //!
 //! - `hyper`: `rt::HyperTimer`. Brings `hyper` without its default features.
+//! - `tasks`: tasks that inherit a deadline, tasks that outlive it, and cancellation with a cause. Brings
+//!   `tokio` and `tokio-util`, with next to nothing of them.
 //! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
 //!   library.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
@@ -95,4 +99,7 @@ mod docs {
     struct Driver;
     #[doc = include_str!("../docs/clock-jumps.md")]
     struct ClockJumps;
+    #[cfg(feature = "tasks")]
+    #[doc = include_str!("../docs/deadlines.md")]
+    struct Deadlines;
 }

@@ -70,7 +70,7 @@ impl std::error::Error for Cancelled {}
 
 /// Tells work to stop, and why: a tree, in which cancelling a parent cancels its children.
 ///
-/// A [`CancellationToken`] of tokio-util with a [`Cause`]. Each [`scope`](super::scope()) and each task that
+/// A [`CancellationToken`] of tokio-util with a [`Cause`]. Each [`scope()`](super::scope()) and each task that
 /// [inherits](super::inherit) has one of its own, below that of what it is in, which is made when somebody
 /// asks for it.
 ///
@@ -276,6 +276,54 @@ impl Lazy {
     pub(crate) fn cancel(&self, cause: Cause) {
         if let Some(cancel) = &self.0 {
             cancel.cancel_for(cause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a list of parents: what is cancelled is what has a cancelled ancestor, and the cause is
+        /// its own, or that of the nearest that has one.
+        #[test]
+        fn a_tree_is_cancelled_from_where_it_is_cut(
+            ops in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..60),
+        ) {
+            let mut nodes = vec![Cancel::new()];
+            let mut model: Vec<(Option<usize>, Option<usize>)> = vec![(None, None)];
+            let cause = |model: &[(Option<usize>, Option<usize>)], node: usize| {
+                let mut at = Some(node);
+                while let Some(node) = at {
+                    if model[node].1.is_some() {
+                        return model[node].1;
+                    }
+                    at = model[node].0;
+                }
+                None
+            };
+            for (step, (grow, index)) in ops.into_iter().enumerate() {
+                let node = index.index(nodes.len());
+                if grow {
+                    let child = nodes[node].child();
+                    nodes.push(child);
+                    model.push((Some(node), None));
+                } else {
+                    nodes[node].cancel(step.to_string());
+                    if cause(&model, node).is_none() {
+                        model[node].1 = Some(step);
+                    }
+                }
+                for (index, node) in nodes.iter().enumerate() {
+                    let expected = cause(&model, index);
+                    prop_assert_eq!(node.is_cancelled(), expected.is_some());
+                    let expected = expected.map(|step| Cause::Explicit(step.to_string().into()));
+                    prop_assert_eq!(node.cause(), expected);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One deadline for a whole call, and everything that is done for it.
 //!
-//! A [`Deadline`] is a point in elapsed time that nothing can move to later. Within a [`scope`] it is the
+//! A [`Deadline`] is a point in elapsed time that nothing can move to later. Within a [`scope()`] it is the
 //! *ambient* one of whatever runs there, so code that is called need not be handed it: [`current`] tells.
 //!
 //! ```
@@ -26,13 +26,13 @@
 //! # Promises
 //!
 //! 1. **Never extends.** A scope inside another has the earlier of the two deadlines; there is no method
-//!    by which a `Deadline` becomes a later one. More time takes [`detach`] or [`shield`], by name.
+//!    by which a `Deadline` becomes a later one. More time takes `detach` or `shield`, by name.
 //! 2. **Whose it is.** An expiry belongs to the scope that set the deadline, and is returned there; one
 //!    inside of it is dropped, and doesn't take it for its own.
 //! 3. **What has expired isn't begun.** A scope whose deadline has passed when it is entered doesn't poll
 //!    its future. One that is complete in the poll in which it expires is complete.
 //! 4. **Elapsed time.** A peer that waits doesn't stop when this machine is suspended, so a deadline is a
-//!    point of [`Elapsed`](crate::clock::Elapsed) time.
+//!    point of [`Elapsed`] time.
 //!
 //! # What inherits
 //!
@@ -42,11 +42,11 @@
 //! | | deadline | cancelled with the parent | if the parent completes |
 //! | --- | --- | --- | --- |
 //! | called, joined, selected inside | current | dropped with it | – |
-//! | [`inherit`], [`spawn`](crate::spawn) | the same | yes | goes on |
-//! | [`spawn_blocking`](crate::spawn_blocking) | the same | is told | goes on |
+//! | `inherit`, `deadbeat::spawn` | the same | yes | goes on |
+//! | `deadbeat::spawn_blocking` | the same | is told | goes on |
 //! | `tokio::spawn` | none | no | goes on |
-//! | [`shield`] | one of its own | no | goes on |
-//! | [`detach`] | none | no | goes on |
+//! | `shield` | one of its own | no | goes on |
+//! | `detach` | none | no | goes on |
 //!
 //! Those but the first are of feature `tasks`, which brings tokio.
 
@@ -54,6 +54,9 @@ mod ambient;
 #[cfg(feature = "tasks")]
 mod cancel;
 mod expired;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod harness;
 mod provenance;
 mod scope;
 #[cfg(feature = "tasks")]

@@ -13,7 +13,7 @@ use crate::clock::{Elapsed, Instant};
 pub enum Origin {
     /// A header of the call that is being served: its name.
     Header(&'static str),
-    /// A [`scope`](super::scope()) of the program, by its name.
+    /// A [`scope()`](super::scope()) of the program, by its name.
     Scope(&'static str),
     /// The same without a name: where it is.
     Place(&'static Location<'static>),

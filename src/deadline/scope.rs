@@ -14,7 +14,7 @@ use super::{Deadline, Expired, Origin, Provenance};
 use crate::clock::{Elapsed, Instant};
 use crate::time::{Sleep, sleep_until};
 
-/// What a [`scope`] may take: a budget from when it is entered, or a deadline.
+/// What a [`scope()`] may take: a budget from when it is entered, or a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
@@ -71,7 +71,7 @@ impl From<Instant<Elapsed>> for Limit {
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future, and [cancels](super::Cancel) what has inherited from it.
+/// Dropping it drops the future, and cancels what has inherited from it.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ pub fn scope<F: IntoFuture>(limit: impl Into<Limit>, future: F) -> Scope<F::Into
 }
 
 pin_project! {
-    /// The future of [`scope`].
+    /// The future of [`scope()`].
     ///
     /// # After completion
     ///
