@@ -24,9 +24,10 @@
 //!    doesn't move our time, and one that is reset doesn't stop it.
 //!
 //! By 1 and 2 no read is behind an earlier one of any thread while the counter is sound, however
-//! the reference is slewed or stepped. (One coincidence is taken for a fault of the counter: a
+//! the reference is slewed or stepped. (Two coincidences are taken for a fault of the counter: a
 //! kernel that lets `CLOCK_MONOTONIC` go back, against its promise, by just as much as the process
-//! has been silent, give or take a horizon.) After a fault, 3 may begin below what a faulty counter
+//! has been silent, give or take a horizon; and one whose `CLOCK_MONOTONIC` stands still, or nearly so, while
+//! its `CLOCK_REALTIME` has been set.) After a fault, 3 may begin below what a faulty counter
 //! made some threads read: by no more than the old line is long, for beyond its horizon it isn't
 //! read. A step back within the horizon is too small for readers to see, too, and makes threads
 //! disagree by no more than that. Within one thread the caller holds every read to the ones before.

@@ -95,6 +95,8 @@ struct Play {
     raw_ns: u64,
     counter_is_sound: bool,
     counter_stands: bool,
+    /// `CLOCK_MONOTONIC` has never been slower than a kernel may make it: an eighth, as for the discipline.
+    reference_is_sound: bool,
     /// `CLOCK_MONOTONIC` has gone back since the last look at it.
     reference_went_back: bool,
     /// How long it is since the last change.
@@ -120,6 +122,7 @@ impl Play {
             elapsed_ns: 0,
             counter_is_sound: true,
             counter_stands: false,
+            reference_is_sound: true,
             reference_went_back: false,
             since_ns: 0,
             anchors: None,
@@ -145,6 +148,7 @@ impl Play {
                 if witness == Witness::Counter {
                     self.counter_stands = ppm <= -1_000_000;
                 }
+                self.reference_is_sound &= witness != Witness::Monotonic || ppm >= -125_000;
                 self.disturb(witness);
             }
             Op::Jump(witness, distance) => {
@@ -227,7 +231,7 @@ impl Play {
         if went_back && !by_counter {
             self.raw_ns = raw_ns;
         }
-        if self.counter_is_sound && !went_back {
+        if self.counter_is_sound && self.reference_is_sound && !went_back {
             assert!(raw_ns >= self.raw_ns, "{raw_ns} after {}, the counter is sound", self.raw_ns);
         }
         // A line bends by 500 ppm at most.
