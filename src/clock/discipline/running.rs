@@ -53,6 +53,9 @@ pub(super) struct Reference {
     pub(super) high: u64,
 }
 
+/// A counter that has slowed down by more than this stands still, as far as the bound goes.
+const MUCH_SLOWER: u64 = 64;
+
 /// How long nothing new must be seen after a slight change of rate: longer than the recent anchor's age.
 const QUIET_NS: u64 = 250_000_000;
 
@@ -290,7 +293,9 @@ impl Running {
         let base = *self.window.last();
         let seen = Rate::between(&base, &anchor);
         let slow_mult = self.slow_mult(seen);
-        let distance = self.distance(seen);
+        // Behind what has put it in doubt: no leap, as a rule, so it may well be as far as that.
+        let far = self.rate.mult.saturating_mul(MUCH_SLOWER);
+        let distance = seen.map_or(self.rate.mult, |rate| rate.distance(&self.rate).min(far));
         let Some(doubt) = &mut self.doubt else { return Seen::default() };
         doubt.slow_mult = slow_mult;
         let off = distance.saturating_add(seen.map_or(0, |rate| rate.bound));
