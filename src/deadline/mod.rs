@@ -50,10 +50,11 @@
 //!
 //! Those but the first are of feature `tasks`, which brings tokio.
 
-mod ambient;
+pub(crate) mod ambient;
 #[cfg(feature = "tasks")]
 mod cancel;
 mod expired;
+pub(crate) mod open;
 mod provenance;
 mod scope;
 #[cfg(feature = "tasks")]
