@@ -28,12 +28,21 @@ impl Frame {
             (Some(own), _) => (Some(own), true),
             (None, ambient) => (ambient, false),
         };
-        let frame = Self {
+        (Self::over(provenance), is_own)
+    }
+
+    /// Whatever is current.
+    #[cfg(feature = "http")]
+    pub(crate) fn of(provenance: Provenance) -> Self {
+        Self::over(Some(provenance))
+    }
+
+    fn over(provenance: Option<Provenance>) -> Self {
+        Self {
             provenance,
             #[cfg(feature = "tasks")]
             cancel: super::cancel::Lazy::default(),
-        };
-        (frame, is_own)
+        }
     }
 
     pub(crate) fn deadline(&self) -> Deadline {

@@ -50,13 +50,14 @@
 //!
 //! Those but the first are of feature `tasks`, which brings tokio.
 
-mod ambient;
+pub(crate) mod ambient;
 #[cfg(feature = "tasks")]
 mod cancel;
 mod expired;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod harness;
+pub(crate) mod open;
 mod provenance;
 mod scope;
 #[cfg(feature = "tasks")]

@@ -25,6 +25,8 @@ pub enum Origin {
     Endpoint,
     /// What was given this one call.
     Call,
+    /// The longest that the next message of a stream may take.
+    Idle,
 }
 
 impl fmt::Display for Origin {
@@ -37,6 +39,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("the server's default"),
             Self::Endpoint => f.write_str("the endpoint's timeout"),
             Self::Call => f.write_str("the call's timeout"),
+            Self::Idle => f.write_str("the stream's idle timeout"),
         }
     }
 }

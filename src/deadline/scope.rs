@@ -10,9 +10,9 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::ambient::Frame;
+use super::open::Open;
 use super::{Deadline, Expired, Origin, Provenance};
 use crate::clock::{Elapsed, Instant};
-use crate::time::{Sleep, sleep_until};
 
 /// What a [`scope()`] may take: a budget from when it is entered, or a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,11 +127,7 @@ struct State {
 
 enum Stage {
     New,
-    /// With a timer, if the deadline is the scope's own.
-    Running {
-        frame: Option<Frame>,
-        sleep: Option<Sleep<Elapsed>>,
-    },
+    Running(Open),
     Done,
     Expired(Expired),
 }
@@ -177,32 +173,13 @@ impl State {
             }
         };
         let (frame, is_own) = Frame::nested(deadline);
-        let sleep = is_own.then(|| sleep_until(frame.deadline().instant()));
-        self.stage = Stage::Running { frame: Some(frame), sleep };
+        self.stage = Stage::Running(Open::new(frame, is_own));
         Ok(())
-    }
-
-    /// Takes note that it has expired.
-    fn expire(&mut self) -> Option<Expired> {
-        let Stage::Running { frame: Some(frame), .. } = &self.stage else { return None };
-        let provenance = frame.provenance?;
-        #[cfg(feature = "tasks")]
-        frame.cancel.cancel(super::Cause::Deadline(provenance));
-        Some(self.fail(Expired::new(provenance, Instant::now())))
     }
 
     fn fail(&mut self, expired: Expired) -> Expired {
         self.stage = Stage::Expired(expired.clone());
         expired
-    }
-}
-
-#[cfg(feature = "tasks")]
-impl Drop for State {
-    fn drop(&mut self) {
-        if let Stage::Running { frame: Some(frame), .. } = &self.stage {
-            frame.cancel.cancel(super::Cause::CallerGone);
-        }
     }
 }
 
@@ -219,22 +196,17 @@ impl<F: Future> Future for Scope<F> {
                 }
             }
             Stage::Expired(expired) => return Poll::Ready(Err(expired.clone())),
-            Stage::Running { .. } => {}
+            Stage::Running(_) => {}
             Stage::Done => return future.poll(cx).map(Ok),
         }
-        let Stage::Running { frame, sleep } = &mut state.stage else {
-            unreachable!("entered above")
-        };
-        if let Poll::Ready(output) = Frame::enter(frame, || future.poll(cx)) {
-            state.stage = Stage::Done;
+        let Stage::Running(open) = &mut state.stage else { unreachable!("entered above") };
+        if let Poll::Ready(output) = open.enter(|| future.poll(cx)) {
+            if let Stage::Running(open) = std::mem::replace(&mut state.stage, Stage::Done) {
+                open.complete();
+            }
             return Poll::Ready(Ok(output));
         }
-        let Some(sleep) = sleep else { return Poll::Pending };
-        if Pin::new(sleep).poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let expired = state.expire().expect("one with a timer has a deadline");
-        Poll::Ready(Err(expired))
+        open.poll_expired(cx).map(|expired| Err(state.fail(expired)))
     }
 }
 

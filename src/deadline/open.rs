@@ -1,0 +1,73 @@
+//! A scope without its future.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::ambient::Frame;
+use super::{Expired, Provenance};
+use crate::clock::{Elapsed, Instant};
+use crate::time::{Sleep, sleep_until};
+
+/// A scope that has been entered: what a future runs in, and then what comes of it.
+///
+/// Dropping it cancels what has inherited from it, unless it is [complete](Self::complete).
+pub(crate) struct Open {
+    frame: Option<Frame>,
+    /// There is none if the deadline is that of a scope further out, which keeps it.
+    sleep: Option<Sleep<Elapsed>>,
+}
+
+impl Open {
+    pub(crate) fn new(frame: Frame, keeps_time: bool) -> Self {
+        let sleep = keeps_time.then(|| sleep_until(frame.deadline().instant()));
+        Self { frame: Some(frame), sleep }
+    }
+
+    /// With this deadline, whatever is around.
+    #[cfg(feature = "http")]
+    pub(crate) fn with(provenance: Provenance) -> Self {
+        Self::new(Frame::of(provenance), true)
+    }
+
+    /// Runs `f` inside.
+    pub(crate) fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        Frame::enter(&mut self.frame, f)
+    }
+
+    /// Whether its own deadline has come; what has inherited from it is then cancelled. To be polled after
+    /// what runs in it.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        Pin::new(sleep).poll(cx).map(|()| self.expire(Instant::now()))
+    }
+
+    /// Takes note that it has.
+    pub(crate) fn expire(&self, now: Instant<Elapsed>) -> Expired {
+        let provenance = self.provenance();
+        #[cfg(feature = "tasks")]
+        if let Some(frame) = &self.frame {
+            frame.cancel.cancel(super::Cause::Deadline(provenance));
+        }
+        Expired::new(provenance, now)
+    }
+
+    /// Of one that keeps a deadline.
+    fn provenance(&self) -> Provenance {
+        let frame = self.frame.as_ref().expect("it is in its place between polls");
+        frame.provenance.expect("who keeps a deadline has one")
+    }
+
+    /// What ran in it is done: what has inherited from it goes on.
+    pub(crate) fn complete(mut self) {
+        self.frame = None;
+    }
+}
+
+#[cfg(feature = "tasks")]
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(frame) = &self.frame {
+            frame.cancel.cancel(super::Cause::CallerGone);
+        }
+    }
+}
