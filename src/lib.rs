@@ -14,7 +14,7 @@
 //! - [`time`]: `sleep`, `timeout`, `interval`, `DelayQueue` and their kin, with tokio's names and
 //!   semantics, on any executor.
 //! - [`deadline`]: one deadline for a whole call, current for everything that is done for it.
-//! - [`propagation`]: the headers in which it travels.
+//! - [`propagation`]: the headers in which it travels, and layers for servers and clients.
 //! - [`Timekeeper`]: which clock and which driver thread timers are on. There is a global one, so most
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
@@ -53,6 +53,10 @@
 //! - `hyper`: `rt::HyperTimer`. Brings `hyper` without its default features.
 //! - `tasks`: tasks that inherit a deadline, tasks that outlive it, and cancellation with a cause. Brings
 //!   `tokio` and `tokio-util`, with next to nothing of them.
+//! - `http`: `propagation::http`, tower layers that keep and pass on the deadlines of HTTP calls. Brings
+//!   `http`, `http-body`, `bytes` and tower's two traits.
+//! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
+//! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
 //!   library.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.

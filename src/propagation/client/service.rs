@@ -1,0 +1,125 @@
+//! Where a call goes out.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::future::Call;
+use super::layer::Config;
+use super::{ClientFuture, ResponseBody};
+use crate::clock::{Elapsed, Instant};
+use crate::deadline::provenance;
+use crate::propagation::RequestBody;
+use crate::propagation::body::Sent;
+use crate::propagation::dispatch::Dispatch;
+use crate::propagation::http::Http;
+use crate::propagation::protocol::{BoxError, Protocol};
+use crate::propagation::request::Given;
+use crate::propagation::stats::Event;
+
+/// The service of a [`ClientLayer`](super::ClientLayer).
+///
+/// It is always ready, and never fails before it is called: the service inside is waited for within the
+/// call, on a clone. So the deadline covers that, and generated clients of tonic, which would make UNKNOWN
+/// of an error of readiness, report what it was.
+pub struct Client<S, P> {
+    inner: S,
+    config: Arc<Config>,
+    protocol: PhantomData<fn() -> P>,
+}
+
+impl<S, P> Client<S, P> {
+    pub(super) fn new(inner: S, config: Arc<Config>) -> Self {
+        Self { inner, config, protocol: PhantomData }
+    }
+
+    /// The service inside.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S, P: Protocol> Client<S, P> {
+    /// Takes the request, gives its body the deadline with `limit` if there is one, and `pass`es it on.
+    pub(in crate::propagation) fn start<B: Body, C, F>(
+        &mut self,
+        mut request: Request<B>,
+        limit: impl FnOnce(RequestBody<B, P>) -> C,
+        pass: impl FnOnce(B) -> C,
+    ) -> ClientFuture<S, C, F, P>
+    where
+        S: Clone,
+    {
+        let config = &*self.config;
+        if !config.switch.is_on() {
+            return ClientFuture::passing(Dispatch::through(&mut self.inner, request.map(pass)));
+        }
+        let now = Instant::<Elapsed>::now();
+        config.stats.count(Event::Request);
+        let given = request.extensions_mut().remove::<Given>();
+        let own = given.map(|Given(limit)| limit.deadline(now));
+        let headers = request.headers_mut();
+        let effective = config.outgoing.effective(provenance(), own, headers, now);
+        config.outgoing.strip(headers);
+        let peer = config.peer.is_none().then(|| request.uri().authority().cloned()).flatten();
+        let (request, sent) = match effective {
+            Some(provenance) => {
+                config.stats.count(Event::Limited);
+                if provenance.deadline().instant() <= now {
+                    let call = Call::new(self.config.clone(), effective, peer, None, now);
+                    return ClientFuture::too_late(call);
+                }
+                let sent = (!request.body().is_end_stream()).then(Sent::default);
+                let stats = config.stats.clone();
+                let request = request.map(|body| {
+                    limit(RequestBody::limited(body, false, provenance, stats, sent.clone()))
+                });
+                (request, sent)
+            }
+            None => (request.map(pass), None),
+        };
+        let call = Call::new(self.config.clone(), effective, peer, sent, now);
+        ClientFuture::calling(Dispatch::through(&mut self.inner, request), call)
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Client<S, Http>
+where
+    S: Service<Request<RequestBody<B, Http>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Body,
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<R, Http>>;
+    type Error = crate::propagation::http::Error;
+    type Future = ClientFuture<S, RequestBody<B, Http>, S::Future, Http>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.start(request, |body| body, |body| RequestBody::passing(body, false))
+    }
+}
+
+impl<S: Clone, P> Clone for Client<S, P> {
+    fn clone(&self) -> Self {
+        Self::new(self.inner.clone(), self.config.clone())
+    }
+}
+
+impl<S: fmt::Debug, P> fmt::Debug for Client<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("inner", &self.inner)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

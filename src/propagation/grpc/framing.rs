@@ -1,0 +1,64 @@
+//! Where messages begin and end.
+
+/// The flag and the length.
+const PREFIX: usize = 5;
+
+/// How far the data that has passed has come: between two messages, or inside of one.
+#[derive(Debug, Default)]
+#[expect(unnameable_types, reason = "it is the protocol's own")]
+pub struct Framing {
+    prefix: [u8; PREFIX],
+    /// So much of the prefix is there.
+    filled: usize,
+    /// So much of the message isn't.
+    rest: usize,
+}
+
+impl Framing {
+    pub(super) fn pass(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            if self.filled < PREFIX {
+                let count = data.len().min(PREFIX - self.filled);
+                self.prefix[self.filled..self.filled + count].copy_from_slice(&data[..count]);
+                self.filled += count;
+                data = &data[count..];
+                if self.filled == PREFIX {
+                    let [_, length @ ..] = self.prefix;
+                    self.rest = u32::from_be_bytes(length) as usize;
+                }
+            } else {
+                let count = data.len().min(self.rest);
+                self.rest -= count;
+                data = &data[count..];
+            }
+            if self.filled == PREFIX && self.rest == 0 {
+                self.filled = 0;
+            }
+        }
+    }
+
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.filled == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_between_messages_only_where_one_has_ended() {
+        let stream = b"\0\0\0\0\x03abc\0\0\0\0\0\x01\0\0\0\x01z";
+        for step in 1..=stream.len() {
+            let mut framing = Framing::default();
+            let mut passed = 0;
+            for piece in stream.chunks(step) {
+                framing.pass(piece);
+                passed += piece.len();
+                let is_between = [8, 13, 19].contains(&passed);
+                assert_eq!(framing.is_between_messages(), is_between, "{passed} by {step}");
+            }
+        }
+        assert!(Framing::default().is_between_messages());
+    }
+}

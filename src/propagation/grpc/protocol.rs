@@ -1,0 +1,191 @@
+//! How gRPC tells a deadline, and its end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, request, response};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use super::framing::Framing;
+use crate::deadline::Expired;
+use crate::propagation::codec::{Header, Malformed};
+use crate::propagation::protocol::{BoxError, Speaks};
+
+/// gRPC, by tonic: a marker for types.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Grpc;
+
+const STATUS: &str = "grpc-status";
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// The status of a call whose deadline has passed. Its message says which, and where the time went.
+impl From<Expired> for Status {
+    fn from(expired: Expired) -> Self {
+        let mut status = Self::deadline_exceeded(expired.to_string());
+        status.set_source(Arc::new(expired));
+        status
+    }
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// What a server, or a proxy, makes of a deadline that has passed: a cancelled stream, a gateway's 502 or
+/// 504, a stream that was reset; or what it is.
+fn may_be_expiry(code: Code) -> bool {
+    matches!(code, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Internal)
+}
+
+fn is_ours(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<Expired>())
+}
+
+impl Speaks for Grpc {
+    type Error = Status;
+    type Framing = Framing;
+
+    const HEADER: Header = Header::GrpcTimeout;
+
+    fn expired(expired: Expired) -> Status {
+        expired.into()
+    }
+
+    fn other(error: BoxError) -> Status {
+        Status::from_error(error)
+    }
+
+    fn incomplete() -> Status {
+        // Not CANCELLED, which tonic's decoder of requests takes for a clean end.
+        Status::aborted("the request ended before it was complete")
+    }
+
+    fn answer_expired(&self, expired: &Expired) -> Response<Bytes> {
+        Status::deadline_exceeded(expired.to_string()).into_http()
+    }
+
+    fn answer_malformed(&self, _: &request::Parts, malformed: &Malformed) -> Response<Bytes> {
+        Status::internal(malformed.to_string()).into_http()
+    }
+
+    fn is_failure(head: &response::Parts) -> bool {
+        head.status != StatusCode::OK || code(&head.headers).is_some_and(|code| code != Code::Ok)
+    }
+
+    fn pass(framing: &mut Framing, data: &[u8]) {
+        framing.pass(data);
+    }
+
+    fn cut(framing: &Framing, expired: Expired) -> Result<HeaderMap, Status> {
+        let status = Status::from(expired);
+        if !framing.is_between_messages() {
+            return Err(status);
+        }
+        let mut trailers = HeaderMap::with_capacity(2);
+        status.add_header(&mut trailers)?;
+        Ok(trailers)
+    }
+
+    fn is_failure_at_end(trailers: &HeaderMap) -> bool {
+        code(trailers).is_some_and(|code| code != Code::Ok)
+    }
+
+    fn may_be_expiry(head: &response::Parts) -> bool {
+        match code(&head.headers) {
+            Some(code) => may_be_expiry(code),
+            None => matches!(
+                head.status,
+                StatusCode::BAD_REQUEST
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+        }
+    }
+
+    fn may_be_expiry_at_end(trailers: &HeaderMap) -> bool {
+        // None at all is UNKNOWN, or what the head says.
+        code(trailers).is_none_or(may_be_expiry)
+    }
+
+    fn error_may_be_expiry(status: &Status) -> bool {
+        may_be_expiry(status.code()) && !is_ours(status)
+    }
+
+    fn needs_trailers(head: &response::Parts) -> bool {
+        !head.headers.contains_key(STATUS)
+    }
+
+    fn sanitize(headers: &mut HeaderMap) -> bool {
+        let Some(details) = headers.get(DETAILS) else { return false };
+        // With tonic's own decoder, which is the one that would panic.
+        let mut alone = HeaderMap::with_capacity(1);
+        alone.insert(DETAILS, details.clone());
+        let is_sound = MetadataMap::from_headers(alone)
+            .get_bin(DETAILS)
+            .is_some_and(|value| value.to_bytes().is_ok());
+        if !is_sound {
+            headers.remove(DETAILS);
+        }
+        !is_sound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Elapsed, Instant};
+    use crate::deadline::{Deadline, Origin, Provenance};
+    use http::HeaderValue;
+    use proptest::prelude::*;
+    use std::error::Error;
+    use std::time::Duration;
+
+    fn expired() -> Expired {
+        let at = Instant::<Elapsed>::from_nanos(5);
+        let deadline = Deadline::at(at + Duration::from_millis(7));
+        Expired::new(Provenance::new(deadline, Origin::Call, at), deadline.instant())
+    }
+
+    #[test]
+    fn a_boxed_status_stays_what_it_is() {
+        let status = Grpc::other(Box::new(Status::from(expired())));
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(status.message(), expired().to_string());
+        assert!(status.source().unwrap().is::<Expired>());
+    }
+
+    #[test]
+    fn between_messages_there_are_trailers_and_within_one_an_error() {
+        let mut framing = Framing::default();
+        let trailers = Grpc::cut(&framing, expired()).unwrap();
+        assert_eq!(trailers[STATUS], "4");
+        Grpc::pass(&mut framing, b"\0\0\0\0\x05hal");
+        assert_eq!(Grpc::cut(&framing, expired()).unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    proptest! {
+        #[test]
+        fn no_details_make_tonic_panic(details in prop::collection::vec(any::<u8>(), 0..20)) {
+            let Ok(value) = HeaderValue::from_bytes(&details) else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.insert(STATUS, HeaderValue::from_static("3"));
+            headers.insert(DETAILS, value);
+            Grpc::sanitize(&mut headers);
+            prop_assert_eq!(Status::from_header_map(&headers).unwrap().code(), Code::InvalidArgument);
+        }
+
+        #[test]
+        fn sound_details_are_left_alone(details in prop::collection::vec(any::<u8>(), 1..20)) {
+            let status = Status::with_details(Code::Aborted, "no", details.clone().into());
+            let mut headers = HeaderMap::new();
+            status.add_header(&mut headers).unwrap();
+            prop_assert!(!Grpc::sanitize(&mut headers));
+            let details = Bytes::from(details);
+            let read = Status::from_header_map(&headers).unwrap();
+            prop_assert_eq!(read.details(), &details);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How HTTP tells a deadline, and its end.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request, response};
+
+use super::Error;
+use crate::deadline::{Expired, Origin};
+use crate::propagation::codec::{Header, Malformed};
+use crate::propagation::protocol::{BoxError, Speaks};
+
+/// The header of an answer that is there because a deadline has passed: `x-deadline-exceeded`.
+///
+/// A gateway's own 504 says nothing about whose time was up. With this header it was that of the call, by
+/// the clock of the server: its value is what set the deadline, `header`, `maximum` or `default`; or
+/// `other`, in a process that calls itself.
+pub const DEADLINE_EXCEEDED: HeaderName = HeaderName::from_static("x-deadline-exceeded");
+
+/// Plain HTTP: a marker for types.
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub(super) status: StatusCode,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { status: StatusCode::GATEWAY_TIMEOUT }
+    }
+}
+
+fn text(status: StatusCode, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+impl Speaks for Http {
+    type Error = Error;
+    type Framing = ();
+
+    const HEADER: Header = Header::ConnectTimeoutMs;
+
+    fn expired(expired: Expired) -> Error {
+        Error::expired_with(expired)
+    }
+
+    fn other(error: BoxError) -> Error {
+        Error::other_with(error)
+    }
+
+    fn incomplete() -> Error {
+        Error::incomplete_body()
+    }
+
+    fn answer_expired(&self, expired: &Expired) -> Response<Bytes> {
+        let mut response = text(self.status, expired.to_string());
+        let set_by = match expired.origin() {
+            Origin::Header(_) => "header",
+            Origin::Maximum => "maximum",
+            Origin::Default => "default",
+            _ => "other",
+        };
+        response.headers_mut().insert(DEADLINE_EXCEEDED, HeaderValue::from_static(set_by));
+        response
+    }
+
+    fn answer_malformed(&self, _: &request::Parts, malformed: &Malformed) -> Response<Bytes> {
+        text(StatusCode::BAD_REQUEST, malformed.to_string())
+    }
+
+    fn is_failure(head: &response::Parts) -> bool {
+        head.status.is_client_error() || head.status.is_server_error()
+    }
+
+    fn pass((): &mut (), _: &[u8]) {}
+
+    fn cut((): &(), expired: Expired) -> Result<HeaderMap, Error> {
+        Err(Error::expired_with(expired))
+    }
+
+    fn is_failure_at_end(_: &HeaderMap) -> bool {
+        false
+    }
+
+    fn may_be_expiry(head: &response::Parts) -> bool {
+        matches!(
+            head.status,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        )
+    }
+
+    fn may_be_expiry_at_end(_: &HeaderMap) -> bool {
+        false
+    }
+
+    fn error_may_be_expiry(error: &Error) -> bool {
+        !error.is_expired()
+    }
+
+    fn needs_trailers(_: &response::Parts) -> bool {
+        false
+    }
+
+    fn sanitize(_: &mut HeaderMap) -> bool {
+        false
+    }
+}

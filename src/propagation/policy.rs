@@ -1,0 +1,459 @@
+//! What a server makes of the headers that it is sent, and a client of the deadlines that it has.
+//!
+//! No clock, no I/O: `now` is passed in.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::codec::{
+    CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed,
+    is_timeout_header,
+};
+use crate::clock::{Elapsed, Instant};
+use crate::deadline::{Deadline, Origin, Provenance};
+
+/// How a server treats a call: what may differ from one method or caller to the next.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::propagation::http::{ServerLayer, Settings};
+/// use deadbeat::time::Duration;
+///
+/// let layer = ServerLayer::new()
+///     .maximum(Duration::from_secs(30))
+///     .settings(|request, settings: Settings| match request.uri.path() {
+///         "/export" => settings.maximum(Duration::from_secs(600)),
+///         "/events" => settings.enabled(false),
+///         _ => settings,
+///     });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) trusted: bool,
+    pub(crate) maximum: Duration,
+    pub(crate) default: Duration,
+}
+
+impl Settings {
+    pub(crate) const fn new() -> Self {
+        Self { enabled: true, trusted: false, maximum: Duration::MAX, default: Duration::MAX }
+    }
+
+    /// Whether the call has a deadline at all. Default: it has. If not, its headers aren't looked at.
+    pub const fn enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Whether the caller may ask for more time than the [default](Self::default_timeout). Default: no.
+    ///
+    /// One that isn't trusted has the least of what it asks for, the default and the maximum; one that is
+    /// has the least of what it asks for and the maximum, and the default only if it asks for nothing.
+    pub const fn trusted(mut self, trusted: bool) -> Self {
+        self.trusted = trusted;
+        self
+    }
+
+    /// The most that any call has. Default, and disabled by: `Duration::MAX`.
+    pub const fn maximum(mut self, maximum: Duration) -> Self {
+        self.maximum = maximum;
+        self
+    }
+
+    /// What a call has that asks for nothing, and the most that one from a caller that isn't
+    /// [trusted](Self::trusted) has. Default, and disabled by: `Duration::MAX`.
+    pub const fn default_timeout(mut self, timeout: Duration) -> Self {
+        self.default = timeout;
+        self
+    }
+}
+
+/// What a server reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Honoured {
+    headers: Vec<Header>,
+    pub(crate) on_malformed: OnMalformed,
+    /// For headers that hold a date: the clock on the wall, and the most that a date may give.
+    pub(crate) wall: Option<(fn() -> SystemTime, Duration)>,
+}
+
+impl Default for Honoured {
+    fn default() -> Self {
+        Self {
+            headers: vec![Header::GrpcTimeout, Header::ConnectTimeoutMs],
+            on_malformed: OnMalformed::default(),
+            wall: None,
+        }
+    }
+}
+
+/// What the headers of a call and the settings come to.
+#[derive(Debug, Default)]
+pub(crate) struct Admitted {
+    pub(crate) provenance: Option<Provenance>,
+    /// How long the client would like to wait, at the most.
+    pub(crate) preference: Option<Duration>,
+    pub(crate) ignored: u32,
+    pub(crate) lenient: u32,
+}
+
+impl Honoured {
+    pub(crate) fn add(&mut self, header: Header) {
+        if !self.headers.contains(&header) {
+            self.headers.push(header);
+        }
+    }
+
+    /// For a call whose headers have come at `now`.
+    pub(crate) fn admit(
+        &self,
+        headers: &HeaderMap,
+        settings: &Settings,
+        now: Instant<Elapsed>,
+    ) -> Result<Admitted, Malformed> {
+        let mut decoder = Decoder::new().on_malformed(self.on_malformed);
+        if let Some((wall, max)) = self.wall {
+            decoder = decoder.wall(wall(), max);
+        }
+        let mut inbound = Inbound::default();
+        let mut admitted = Admitted::default();
+        let mut asks = false;
+        for &header in &self.headers {
+            let values = headers.get_all(header.name()).iter().map(HeaderValue::as_bytes);
+            let (count, _) = values.size_hint();
+            if count == 0 {
+                continue;
+            }
+            let read = decoder.decode(header, values)?;
+            if header.is_preference() {
+                admitted.preference = read.decoded.remaining();
+            } else {
+                asks |= read.ignored == 0 || read.decoded != Decoded::Unbounded;
+                inbound = inbound.min(read);
+            }
+        }
+        admitted.ignored = inbound.ignored;
+        admitted.lenient = inbound.lenient;
+        let asked = inbound
+            .decoded
+            .remaining()
+            .zip(inbound.header)
+            .map(|(remaining, header)| (remaining, Origin::Header(header.name())));
+        let default = (!settings.trusted || !asks).then_some((settings.default, Origin::Default));
+        admitted.provenance = [asked, default, Some((settings.maximum, Origin::Maximum))]
+            .into_iter()
+            .flatten()
+            .filter(|(limit, _)| *limit != Duration::MAX)
+            .min_by_key(|(limit, _)| *limit)
+            .map(|(limit, origin)| Provenance::new(Deadline::at(now + limit), origin, now));
+        Ok(admitted)
+    }
+}
+
+/// What a client writes, and what it waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) header: Header,
+    pub(crate) encoder: Encoder,
+    pub(crate) wall: Option<fn() -> SystemTime>,
+    pub(crate) timeout: Duration,
+    pub(crate) allowance: Duration,
+}
+
+impl Outgoing {
+    pub(crate) fn new(header: Header) -> Self {
+        Self {
+            header,
+            encoder: Encoder::new(),
+            wall: None,
+            timeout: Duration::MAX,
+            allowance: Duration::ZERO,
+        }
+    }
+
+    /// The earliest deadline that the call has at `now`: that of its surroundings, its own, those of the
+    /// headers that are there already, the endpoint's.
+    pub(crate) fn effective(
+        &self,
+        ambient: Option<Provenance>,
+        own: Option<Deadline>,
+        headers: &HeaderMap,
+        now: Instant<Elapsed>,
+    ) -> Option<Provenance> {
+        let earliest = |all: Option<Provenance>, one: Provenance| {
+            Some(all.map_or(one, |earlier| earlier.min(one)))
+        };
+        let own = own
+            .into_iter()
+            .chain(self.asked(headers, now))
+            .map(|deadline| Provenance::new(deadline, Origin::Call, now));
+        let endpoint = (self.timeout != Duration::MAX)
+            .then(|| Provenance::new(Deadline::at(now + self.timeout), Origin::Endpoint, now));
+        ambient
+            .into_iter()
+            .chain(own)
+            .chain(endpoint)
+            .filter(|provenance| !provenance.deadline().is_never())
+            .fold(None, earliest)
+    }
+
+    /// What the caller has written itself, as [`tonic::Request::set_timeout`] does.
+    fn asked(&self, headers: &HeaderMap, now: Instant<Elapsed>) -> Option<Deadline> {
+        let mut inbound = Inbound::default();
+        for header in [Header::GrpcTimeout, Header::ConnectTimeoutMs, self.header] {
+            let values = headers.get_all(header.name()).iter().map(HeaderValue::as_bytes);
+            if let Ok(read) = Decoder::new().decode(header, values) {
+                inbound = inbound.min(read);
+            }
+        }
+        inbound.decoded.remaining().map(|remaining| Deadline::at(now + remaining))
+    }
+
+    /// Takes away all that says how long somebody waits, or did.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        let is_stale = |name: &HeaderName| {
+            is_timeout_header(name.as_str()) || name.as_str() == self.header.name()
+        };
+        while let Some(name) = headers.keys().find(|name| is_stale(name)).cloned() {
+            headers.remove(name);
+        }
+    }
+
+    /// Writes what remains at `now`, less the allowance. An error if that is nothing, or nothing that the
+    /// header can say: the call isn't to be sent.
+    pub(crate) fn stamp(
+        &self,
+        headers: &mut HeaderMap,
+        deadline: Deadline,
+        now: Instant<Elapsed>,
+    ) -> Result<(), CannotEncode> {
+        let mut encoder = self.encoder;
+        if let Some(wall) = self.wall {
+            encoder = encoder.wall(wall());
+        }
+        let remaining = deadline.earlier_by(self.allowance).remaining_at(now);
+        let value = encoder.encode(self.header, remaining)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
+        headers.insert(HeaderName::from_static(self.header.name()), value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn now() -> Instant<Elapsed> {
+        Instant::from_nanos(7_000_000_000)
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn admit(pairs: &[(&'static str, &str)], settings: Settings) -> Option<(Duration, Origin)> {
+        let admitted = Honoured::default().admit(&headers(pairs), &settings, now()).unwrap();
+        admitted.provenance.map(|it| (it.budget(), it.origin()))
+    }
+
+    const GRPC: Origin = Origin::Header("grpc-timeout");
+
+    #[test]
+    fn who_is_not_trusted_may_only_shorten() {
+        let settings = Settings::new().default_timeout(SECOND).maximum(10 * SECOND);
+        let asked = |value| admit(&[("grpc-timeout", value)], settings);
+        assert_eq!(asked("300m"), Some((300 * MS, GRPC)));
+        assert_eq!(asked("3S"), Some((SECOND, Origin::Default)));
+        assert_eq!(asked("99999999H"), Some((SECOND, Origin::Default)));
+        assert_eq!(admit(&[], settings), Some((SECOND, Origin::Default)));
+        let maximum = Settings::new().maximum(2 * SECOND).default_timeout(5 * SECOND);
+        assert_eq!(admit(&[], maximum), Some((2 * SECOND, Origin::Maximum)));
+    }
+
+    #[test]
+    fn who_is_trusted_has_the_default_only_if_it_asks_for_nothing() {
+        let settings = Settings::new().trusted(true).default_timeout(SECOND).maximum(10 * SECOND);
+        let asked = |value| admit(&[("grpc-timeout", value)], settings);
+        assert_eq!(asked("3S"), Some((3 * SECOND, GRPC)));
+        assert_eq!(asked("20S"), Some((10 * SECOND, Origin::Maximum)));
+        assert_eq!(asked("99999999H"), Some((10 * SECOND, Origin::Maximum)));
+        assert_eq!(asked("soon"), Some((SECOND, Origin::Default)));
+        assert_eq!(admit(&[], settings), Some((SECOND, Origin::Default)));
+        assert_eq!(admit(&[], Settings::new()), None);
+    }
+
+    #[test]
+    fn of_several_headers_the_smallest_counts() {
+        let both = [("grpc-timeout", "2S"), ("connect-timeout-ms", "1500"), ("l5d-timeout", "1s")];
+        let connect = Origin::Header("connect-timeout-ms");
+        assert_eq!(admit(&both, Settings::new()), Some((1500 * MS, connect)));
+        let mut honoured = Honoured::default();
+        honoured.add(Header::L5dTimeout);
+        let admitted = honoured.admit(&headers(&both), &Settings::new(), now()).unwrap();
+        assert_eq!(admitted.provenance.unwrap().budget(), SECOND);
+    }
+
+    #[test]
+    fn a_preference_sets_no_deadline_and_is_told() {
+        let mut honoured = Honoured { on_malformed: OnMalformed::Reject, ..Honoured::default() };
+        honoured.add(Header::Prefer);
+        let admit = |value| honoured.admit(&headers(&[("prefer", value)]), &Settings::new(), now());
+        let admitted = admit("wait=0").unwrap();
+        assert_eq!((admitted.provenance, admitted.preference), (None, Some(Duration::ZERO)));
+        assert_eq!(admit("wait=3").unwrap().preference, Some(3 * SECOND));
+        assert_eq!(admit("wait=\"").unwrap().preference, None);
+    }
+
+    #[test]
+    fn zero_is_expired_on_arrival() {
+        assert_eq!(admit(&[("grpc-timeout", "0n")], Settings::new()), Some((Duration::ZERO, GRPC)));
+    }
+
+    #[test]
+    fn a_date_says_something_once_there_is_a_clock_on_the_wall() {
+        let mut honoured = Honoured::default();
+        honoured.add(Header::AmzSdkRequest);
+        let dated = headers(&[("amz-sdk-request", "ttl=19700101T000102Z; attempt=1; max=3")]);
+        let admit = |honoured: &Honoured| {
+            honoured.admit(&dated, &Settings::new(), now()).unwrap().provenance
+        };
+        assert_eq!(admit(&honoured), None);
+        honoured.wall = Some((|| SystemTime::UNIX_EPOCH + 60 * SECOND, 10 * SECOND));
+        assert_eq!(admit(&honoured).unwrap().budget(), 2 * SECOND);
+    }
+
+    #[test]
+    fn what_a_client_has_is_the_earliest_of_all() {
+        let outgoing = Outgoing { timeout: 5 * SECOND, ..Outgoing::new(Header::GrpcTimeout) };
+        let at = |after| Deadline::at(now() + after);
+        let ambient = |after| Some(Provenance::new(at(after), Origin::Scope("outer"), now()));
+        let none = HeaderMap::new();
+        let effective = |ambient, own, headers: &HeaderMap| {
+            let it = outgoing.effective(ambient, own, headers, now()).unwrap();
+            (it.budget(), it.origin())
+        };
+        assert_eq!(effective(None, None, &none), (5 * SECOND, Origin::Endpoint));
+        let scope = (2 * SECOND, Origin::Scope("outer"));
+        assert_eq!(effective(ambient(2 * SECOND), Some(at(3 * SECOND)), &none), scope);
+        let own = (SECOND, Origin::Call);
+        assert_eq!(effective(ambient(2 * SECOND), Some(at(SECOND)), &none), own);
+        let set = headers(&[("grpc-timeout", "1000m")]);
+        assert_eq!(effective(ambient(2 * SECOND), None, &set), own);
+        // Forwarded as it came: there is less than that by now.
+        let stale = headers(&[("grpc-timeout", "9S")]);
+        assert_eq!(effective(ambient(2 * SECOND), None, &stale), scope);
+        let unlimited = Outgoing::new(Header::GrpcTimeout);
+        assert_eq!(unlimited.effective(None, Some(Deadline::NEVER), &none, now()), None);
+    }
+
+    #[test]
+    fn one_header_takes_the_place_of_all() {
+        let outgoing = Outgoing { allowance: 5 * MS, ..Outgoing::new(Header::ConnectTimeoutMs) };
+        let mut stale = headers(&[
+            ("grpc-timeout", "9S"),
+            ("grpc-timeout", "8S"),
+            ("x-envoy-expected-rq-timeout-ms", "9000"),
+            ("connect-timeout-ms", "garbage"),
+            ("x-other", "kept"),
+        ]);
+        outgoing.strip(&mut stale);
+        outgoing.stamp(&mut stale, Deadline::at(now() + 20 * MS), now()).unwrap();
+        assert_eq!(stale, headers(&[("x-other", "kept"), ("connect-timeout-ms", "15")]));
+    }
+
+    #[test]
+    fn what_is_used_up_by_the_allowance_is_not_sent() {
+        let outgoing = Outgoing { allowance: 5 * MS, ..Outgoing::new(Header::GrpcTimeout) };
+        let stamp =
+            |left| outgoing.stamp(&mut HeaderMap::new(), Deadline::at(now() + left), now()).is_ok();
+        assert!(!stamp(5 * MS));
+        assert!(stamp(5 * MS + Duration::from_nanos(1)));
+        assert!(!stamp(Duration::ZERO));
+    }
+
+    fn any_headers() -> impl Strategy<Value = HeaderMap> {
+        let name = prop::sample::select(&super::super::codec::TIMEOUT_HEADERS[..]);
+        let value = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40),
+            "[0-9]{0,12}(H|M|S|m|u|n|ms|s)?".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec((name, value), 0..12).prop_map(|pairs| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.append(name, value);
+                }
+            }
+            headers
+        })
+    }
+
+    fn any_limit() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            Just(Duration::MAX),
+            any::<u64>().prop_map(Duration::from_nanos),
+            (0u64..10_000).prop_map(Duration::from_millis),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_headers_hurt_or_give_more_than_the_settings(
+            headers in any_headers(),
+            trusted: bool, maximum in any_limit(), default in any_limit(),
+            policy in 0..3, now_ns: u64,
+        ) {
+            let on_malformed =
+                [OnMalformed::Ignore, OnMalformed::Reject, OnMalformed::Lenient][policy as usize];
+            let mut honoured = Honoured { on_malformed, ..Honoured::default() };
+            honoured.wall = Some((|| SystemTime::UNIX_EPOCH, SECOND));
+            Header::KNOWN.into_iter().for_each(|header| honoured.add(header));
+            let settings =
+                Settings::new().trusted(trusted).maximum(maximum).default_timeout(default);
+            let now = Instant::from_nanos(now_ns);
+            if let Ok(admitted) = honoured.admit(&headers, &settings, now) {
+                let limit = if trusted { maximum } else { maximum.min(default) };
+                let budget = admitted.provenance.map_or(Duration::MAX, |it| it.budget());
+                prop_assert!(budget <= limit);
+            }
+        }
+
+        #[test]
+        fn what_is_sent_is_never_more_than_any_limit_leaves(
+            mut headers in any_headers(),
+            around in any_limit(), own in any_limit(), timeout in any_limit(),
+            allowance in (0u64..1 << 40).prop_map(Duration::from_nanos),
+            passes in (0u64..1 << 40).prop_map(Duration::from_nanos),
+        ) {
+            let outgoing = Outgoing { timeout, allowance, ..Outgoing::new(Header::GrpcTimeout) };
+            let ambient = Provenance::new(Deadline::at(now() + around), Origin::Maximum, now());
+            let own = Deadline::at(now() + own);
+            let effective = outgoing.effective(Some(ambient), Some(own), &headers, now());
+            let Some(effective) = effective else { return Ok(()) };
+            let asked = outgoing.asked(&headers, now());
+            for limit in [Some(ambient.deadline()), Some(own), asked].into_iter().flatten() {
+                prop_assert!(effective.deadline() <= limit);
+            }
+            outgoing.strip(&mut headers);
+            let later = now() + passes;
+            if outgoing.stamp(&mut headers, effective.deadline(), later).is_ok() {
+                prop_assert_eq!(headers.len(), 1);
+                let sent = outgoing.asked(&headers, later).unwrap();
+                prop_assert!(sent <= effective.deadline().earlier_by(allowance));
+                prop_assert!(sent.instant() > later);
+            }
+        }
+    }
+}

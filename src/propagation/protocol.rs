@@ -1,0 +1,71 @@
+//! What differs between HTTP and gRPC.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, request, response};
+
+use super::codec::{Header, Malformed};
+use crate::deadline::Expired;
+
+pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// [`Http`](super::http::Http) or [`Grpc`](super::grpc::Grpc): how deadlines are told, and how they end.
+pub trait Protocol: Speaks {}
+
+impl<P: Speaks> Protocol for P {}
+
+/// How it does that.
+#[expect(unnameable_types, reason = "sealed: there are no others")]
+pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
+    /// What a body fails with, and a client's call.
+    type Error: StdError + Send + Sync + 'static;
+
+    /// Where the body of an answer is.
+    type Framing: fmt::Debug + Default + Send;
+
+    /// What a client writes, unless told otherwise.
+    const HEADER: Header;
+
+    fn expired(expired: Expired) -> Self::Error;
+
+    /// Any other failure, which a transport or a peer has reported.
+    fn other(error: BoxError) -> Self::Error;
+
+    /// A request body that came to its end without being complete.
+    fn incomplete() -> Self::Error;
+
+    // Of a server.
+
+    /// Without or instead of the handler's.
+    fn answer_expired(&self, expired: &Expired) -> Response<Bytes>;
+
+    fn answer_malformed(&self, request: &request::Parts, malformed: &Malformed) -> Response<Bytes>;
+
+    /// Whether it is an answer that a deadline that has passed comes before.
+    fn is_failure(head: &response::Parts) -> bool;
+
+    /// Takes note of data that is sent.
+    fn pass(framing: &mut Self::Framing, data: &[u8]);
+
+    /// How a body ends when its deadline has passed.
+    fn cut(framing: &Self::Framing, expired: Expired) -> Result<HeaderMap, Self::Error>;
+
+    fn is_failure_at_end(trailers: &HeaderMap) -> bool;
+
+    // Of a client.
+
+    /// Whether it is what others make of a deadline that has passed.
+    fn may_be_expiry(head: &response::Parts) -> bool;
+
+    fn may_be_expiry_at_end(trailers: &HeaderMap) -> bool;
+
+    fn error_may_be_expiry(error: &Self::Error) -> bool;
+
+    /// Whether a body that ends without trailers is incomplete.
+    fn needs_trailers(head: &response::Parts) -> bool;
+
+    /// Takes away what can't be read by those that come after. Whether there was such.
+    fn sanitize(headers: &mut HeaderMap) -> bool;
+}

@@ -1,0 +1,157 @@
+//! While the answer is sent.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use super::future::Call;
+use crate::clock::Instant;
+use crate::propagation::protocol::{BoxError, Protocol};
+use crate::propagation::stats::Event;
+
+pin_project! {
+    /// The body of an answer of a [`Server`](super::Server): the handler's, which has the deadline of its
+    /// call; or what is answered in its place.
+    ///
+    /// The deadline is [current](crate::deadline::current) while it is polled. It is noticed only then: a
+    /// body that nobody polls, since the peer doesn't read, can't end by itself.
+    ///
+    /// # Errors
+    ///
+    /// The deadline has passed (with gRPC: in the middle of a message; between messages there are trailers
+    /// that say so), or the body inside has failed.
+    pub struct ResponseBody<B, P: Protocol> {
+        #[pin]
+        source: Source<B>,
+        call: Option<Call<P>>,
+        framing: P::Framing,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum Source<B> {
+        Handler { #[pin] body: B },
+        Whole { rest: Option<Bytes> },
+    }
+}
+
+impl<B, P: Protocol> ResponseBody<B, P> {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        let rest = (!bytes.is_empty()).then_some(bytes);
+        Self { source: Source::Whole { rest }, call: None, framing: P::Framing::default() }
+    }
+
+    pub(super) fn passing(body: B, call: Option<Call<P>>) -> Self
+    where
+        B: Body,
+    {
+        let mut call = call;
+        if body.is_end_stream() {
+            complete(&mut call);
+        }
+        Self { source: Source::Handler { body }, call, framing: P::Framing::default() }
+    }
+}
+
+/// What the call has started goes on.
+fn complete<P>(call: &mut Option<Call<P>>) {
+    if let Some(call) = call.take() {
+        call.open.complete();
+    }
+}
+
+impl<B, P> Body for ResponseBody<B, P>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+    P: Protocol,
+{
+    type Data = Bytes;
+    type Error = P::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
+        let mut this = self.project();
+        let mut body = match this.source.as_mut().project() {
+            Projected::Whole { rest } => {
+                return Poll::Ready(rest.take().map(|rest| Ok(Frame::data(rest))));
+            }
+            Projected::Handler { body } => body,
+        };
+        let Some(call) = this.call else {
+            let polled = body.poll_frame(cx);
+            return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
+        };
+        let began = Instant::now();
+        let (polled, now) = if call.has_expired(began) {
+            // Late messages aren't sent, however many are there.
+            (None, began)
+        } else {
+            let (polled, ended) = call.run(|| body.as_mut().poll_frame(cx));
+            (Some(polled), ended)
+        };
+        let late = call.has_expired(now);
+        let expired = match polled {
+            Some(Poll::Pending) => match call.open.poll_expired(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) => call.expire(Event::InBody, Instant::now()),
+            },
+            Some(Poll::Ready(Some(Ok(frame)))) => {
+                let fails = frame.trailers_ref().is_some_and(|it| P::is_failure_at_end(it));
+                if !(late && fails) {
+                    if let Some(data) = frame.data_ref() {
+                        P::pass(this.framing, data);
+                    }
+                    if frame.is_trailers() || body.is_end_stream() {
+                        complete(this.call);
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                call.expire(Event::InBody, now)
+            }
+            Some(Poll::Ready(None)) => {
+                complete(this.call);
+                return Poll::Ready(None);
+            }
+            Some(Poll::Ready(Some(Err(error)))) if !late => {
+                return Poll::Ready(Some(Err(P::other(error.into()))));
+            }
+            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Event::InBody, now),
+        };
+        this.source.set(Source::Whole { rest: None });
+        *this.call = None;
+        let end = P::cut(this.framing, expired);
+        Poll::Ready(Some(end.map(Frame::trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Handler { body } => body.is_end_stream(),
+            Source::Whole { rest } => rest.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Handler { body } => body.size_hint(),
+            Source::Whole { rest } => {
+                SizeHint::with_exact(rest.as_ref().map_or(0, |rest| rest.len() as u64))
+            }
+        }
+    }
+}
+
+impl<B, P: Protocol> fmt::Debug for ResponseBody<B, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody")
+            .field("deadline", &self.call.as_ref().map(|call| call.deadline))
+            .finish_non_exhaustive()
+    }
+}

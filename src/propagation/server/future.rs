@@ -1,0 +1,193 @@
+//! While the handler runs.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::ResponseBody;
+use super::layer::Config;
+use crate::clock::{Elapsed, Instant};
+use crate::deadline::open::Open;
+use crate::deadline::{Deadline, Expired, Ledger, Phase, Provenance};
+use crate::propagation::dispatch::Dispatch;
+use crate::propagation::protocol::Protocol;
+use crate::propagation::stats::{Event, Stats};
+
+pin_project! {
+    /// The future of a [`Server`](super::Server).
+    ///
+    /// # Errors
+    ///
+    /// Those of the service inside. A deadline that has passed is an answer.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ServerFuture<S, B, F, P> {
+        #[pin]
+        dispatch: Dispatch<S, B, F>,
+        call: Option<Call<P>>,
+        answer: Option<Response<Bytes>>,
+    }
+}
+
+/// A call that has a deadline, from its arrival to the end of its answer.
+pub(super) struct Call<P> {
+    pub(super) deadline: Deadline,
+    pub(super) open: Open,
+    config: Arc<Config<P>>,
+    ledger: Ledger,
+}
+
+impl<P> Call<P> {
+    pub(super) fn new(
+        provenance: Provenance,
+        config: Arc<Config<P>>,
+        now: Instant<Elapsed>,
+    ) -> Self {
+        Self {
+            deadline: provenance.deadline(),
+            open: Open::with(provenance),
+            config,
+            ledger: Ledger::begin(Phase::Queue, now),
+        }
+    }
+
+    pub(super) fn stats(&self) -> &Stats {
+        &self.config.stats
+    }
+
+    pub(super) fn has_expired(&self, now: Instant<Elapsed>) -> bool {
+        self.deadline.instant() <= now
+    }
+
+    /// Runs `f` in the call's scope. Returns also when it ended, and counts it if it went over the deadline.
+    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, Instant<Elapsed>) {
+        let began = Instant::now();
+        let result = self.open.enter(f);
+        let ended = Instant::now();
+        if !self.has_expired(began) && self.has_expired(ended) {
+            self.stats().overrun(ended - self.deadline.instant());
+        }
+        (result, ended)
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Instant<Elapsed>) {
+        self.ledger.enter(phase, now);
+    }
+
+    pub(super) fn expire(&mut self, event: Event, now: Instant<Elapsed>) -> Expired {
+        self.stats().count(event);
+        self.open.expire(now).with_ledger(&self.ledger)
+    }
+}
+
+impl<S, B, F, P> ServerFuture<S, B, F, P> {
+    pub(super) fn passing(dispatch: Dispatch<S, B, F>) -> Self {
+        Self { dispatch, call: None, answer: None }
+    }
+
+    pub(super) fn limited(dispatch: Dispatch<S, B, F>, call: Call<P>) -> Self {
+        Self { dispatch, call: Some(call), answer: None }
+    }
+
+    pub(super) fn answering(answer: Response<Bytes>) -> Self {
+        Self { dispatch: Dispatch::Over, call: None, answer: Some(answer) }
+    }
+}
+
+impl<S, B, R, P> Future for ServerFuture<S, B, S::Future, P>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body,
+    P: Protocol,
+{
+    type Output = Result<Response<ResponseBody<R, P>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(answer) = this.answer.take() {
+            return Poll::Ready(Ok(answer.map(ResponseBody::whole)));
+        }
+        let Some(call) = this.call else {
+            let response = ready!(this.dispatch.poll(cx))?;
+            return Poll::Ready(Ok(response.map(|body| ResponseBody::passing(body, None))));
+        };
+        let mut dispatch = this.dispatch.as_mut();
+        if dispatch.is_queued() {
+            let (ready, now) = call.run(|| dispatch.as_mut().poll_ready(cx));
+            match ready {
+                // What has expired isn't begun.
+                _ if call.has_expired(now) => {
+                    let expired = call.expire(Event::OnArrival, now);
+                    dispatch.set(Dispatch::Over);
+                    return answer_expired(this.call, &expired);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => call.enter(Phase::Wait, now),
+                Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
+            }
+        }
+        let (polled, now) = call.run(|| {
+            dispatch.as_mut().call();
+            dispatch.as_mut().poll_called(cx)
+        });
+        match polled {
+            Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
+            Poll::Ready(result) => {
+                let late = call.has_expired(now);
+                let response = match result {
+                    Ok(response) => response,
+                    Err(_) if late => {
+                        let expired = call.expire(Event::BeforeHeaders, now);
+                        return answer_expired(this.call, &expired);
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                let (head, body) = response.into_parts();
+                if late && P::is_failure(&head) {
+                    let expired = call.expire(Event::BeforeHeaders, now);
+                    return answer_expired(this.call, &expired);
+                }
+                call.enter(Phase::Body, now);
+                let body = ResponseBody::passing(body, this.call.take());
+                Poll::Ready(Ok(Response::from_parts(head, body)))
+            }
+        }
+    }
+}
+
+/// After a poll of what runs in it.
+fn expire_if_due<S, B, F, R, P: Protocol, E>(
+    call: &mut Option<Call<P>>,
+    mut dispatch: Pin<&mut Dispatch<S, B, F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
+    let Some(limited) = call else { return Poll::Pending };
+    ready!(limited.open.poll_expired(cx));
+    let event = if dispatch.is_queued() { Event::OnArrival } else { Event::BeforeHeaders };
+    let expired = limited.expire(event, Instant::now());
+    dispatch.set(Dispatch::Over);
+    answer_expired(call, &expired)
+}
+
+fn answer_expired<R, P: Protocol, E>(
+    call: &mut Option<Call<P>>,
+    expired: &Expired,
+) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
+    let call = call.take().expect("it had a deadline");
+    let answer = call.config.protocol.answer_expired(expired);
+    Poll::Ready(Ok(answer.map(ResponseBody::whole)))
+}
+
+impl<S, B, F, P> fmt::Debug for ServerFuture<S, B, F, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerFuture")
+            .field("deadline", &self.call.as_ref().map(|call| call.deadline))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! What the layers count.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What a layer has counted, on all its services and connections. A handle: clones count together.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::propagation::http::ServerLayer;
+///
+/// let layer = ServerLayer::new();
+/// let stats = layer.stats();
+/// // Serve with `layer`.
+/// assert_eq!(stats.expired_on_arrival(), 0);
+/// ```
+#[derive(Clone, Default)]
+pub struct Stats(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    events: [AtomicU64; Event::COUNT],
+    longest_overrun_ns: AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Event {
+    Request,
+    Limited,
+    OnArrival,
+    BeforeHeaders,
+    InBody,
+    InUpload,
+    Malformed,
+    Lenient,
+    Rejected,
+    Overrun,
+    BadDetails,
+}
+
+impl Event {
+    const COUNT: usize = Self::BadDetails as usize + 1;
+}
+
+// Ordering: Relaxed, all: numbers that nothing depends on.
+impl Stats {
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    pub(crate) fn add(&self, event: Event, number: u32) {
+        if number > 0 {
+            self.0.events[event as usize].fetch_add(number.into(), Relaxed);
+        }
+    }
+
+    pub(crate) fn overrun(&self, by: Duration) {
+        self.count(Event::Overrun);
+        self.0.longest_overrun_ns.fetch_max(crate::clock::saturating_ns(by), Relaxed);
+    }
+
+    fn get(&self, event: Event) -> u64 {
+        self.0.events[event as usize].load(Relaxed)
+    }
+
+    /// Requests that the layer has seen while it was on.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.get(Event::Request)
+    }
+
+    /// Those of them that had a deadline.
+    #[must_use]
+    pub fn with_deadline(&self) -> u64 {
+        self.get(Event::Limited)
+    }
+
+    /// Calls that were never begun: on a server, answered without calling the handler; on a client, not
+    /// sent.
+    #[must_use]
+    pub fn expired_on_arrival(&self) -> u64 {
+        self.get(Event::OnArrival)
+    }
+
+    /// Calls whose deadline passed after they were begun, and before there was an answer.
+    #[must_use]
+    pub fn expired_before_headers(&self) -> u64 {
+        self.get(Event::BeforeHeaders)
+    }
+
+    /// Calls whose deadline passed after the answer had begun.
+    #[must_use]
+    pub fn expired_in_body(&self) -> u64 {
+        self.get(Event::InBody)
+    }
+
+    /// Request bodies that were ended by the deadline. Their calls are counted as well, by what became of
+    /// them.
+    #[must_use]
+    pub fn expired_in_upload(&self) -> u64 {
+        self.get(Event::InUpload)
+    }
+
+    /// Malformed values that were ignored. A server's.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.get(Event::Malformed)
+    }
+
+    /// Malformed values that were accepted. A server's.
+    #[must_use]
+    pub fn lenient(&self) -> u64 {
+        self.get(Event::Lenient)
+    }
+
+    /// Calls that were rejected since a value was malformed. A server's.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.get(Event::Rejected)
+    }
+
+    /// Polls of a handler, or of the body of its answer, that began before the deadline and ended after it.
+    /// A server's.
+    #[must_use]
+    pub fn overruns(&self) -> u64 {
+        self.get(Event::Overrun)
+    }
+
+    /// By how much the longest of those did.
+    #[must_use]
+    pub fn longest_overrun(&self) -> Duration {
+        Duration::from_nanos(self.0.longest_overrun_ns.load(Relaxed))
+    }
+
+    /// Answers whose `grpc-status-details-bin` was removed, since it wasn't base64. A client's, of gRPC.
+    #[must_use]
+    pub fn bad_details(&self) -> u64 {
+        self.get(Event::BadDetails)
+    }
+}
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stats")
+            .field("requests", &self.requests())
+            .field("with_deadline", &self.with_deadline())
+            .field("expired_on_arrival", &self.expired_on_arrival())
+            .field("expired_before_headers", &self.expired_before_headers())
+            .field("expired_in_body", &self.expired_in_body())
+            .field("expired_in_upload", &self.expired_in_upload())
+            .field("malformed", &self.malformed())
+            .field("lenient", &self.lenient())
+            .field("rejected", &self.rejected())
+            .field("overruns", &self.overruns())
+            .field("longest_overrun", &self.longest_overrun())
+            .field("bad_details", &self.bad_details())
+            .finish()
+    }
+}
+
+/// Turns layers off and on while they run: a handle, whose clones are one switch.
+///
+/// A layer that is off passes calls on as they are: it neither looks at headers nor writes them. Calls that
+/// have begun aren't touched.
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::propagation::http::{ClientLayer, ServerLayer, Switch};
+///
+/// let deadlines = Switch::new();
+/// let server = ServerLayer::new().switch(&deadlines);
+/// let client = ClientLayer::new().switch(&deadlines);
+/// deadlines.set(false);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Switch(Arc<AtomicBool>);
+
+impl Switch {
+    /// One that is on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// Turns it on or off.
+    pub fn set(&self, on: bool) {
+        // Ordering: Relaxed: calls that come at the same time may go either way.
+        self.0.store(on, Relaxed);
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        // Ordering: as above.
+        self.0.load(Relaxed)
+    }
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

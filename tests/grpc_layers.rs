@@ -1,0 +1,257 @@
+//! The layers for gRPC, between a client and a server of tonic over loopback.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut};
+use deadbeat::deadline::{self, Deadline, Expired, scope};
+use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
+use deadbeat::time::{Duration, sleep};
+use http::uri::PathAndQuery;
+use tokio_stream::{Stream, StreamExt};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{ClientStreamingService, NamedService, ServerStreamingService, UnaryService};
+use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
+use tonic::{Code, Request, Response, Status, Streaming, body::Body};
+use tower::{Layer, Service};
+
+/// Numbers, eight bytes each.
+#[derive(Clone, Copy, Default)]
+struct Numbers;
+
+impl Codec for Numbers {
+    type Encode = u64;
+    type Decode = u64;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put_u64(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
+        Ok(Some(buf.get_u64()))
+    }
+}
+
+type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+type Replies = Pin<Box<dyn Stream<Item = Result<u64, Status>> + Send>>;
+
+/// `Nap`: sleeps as many milliseconds as it is asked to, and answers what remained at first, in ms.
+#[derive(Clone)]
+struct Nap;
+
+impl UnaryService<u64> for Nap {
+    type Response = u64;
+    type Future = Answer<u64>;
+
+    fn call(&mut self, request: Request<u64>) -> Answer<u64> {
+        let remaining = deadline::current().remaining();
+        Box::pin(async move {
+            sleep(Duration::from_millis(request.into_inner())).await;
+            Ok(Response::new(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX)))
+        })
+    }
+}
+
+/// `Count`: a number at once, and then none.
+#[derive(Clone)]
+struct Count;
+
+impl ServerStreamingService<u64> for Count {
+    type Response = u64;
+    type ResponseStream = Replies;
+    type Future = Answer<Replies>;
+
+    fn call(&mut self, request: Request<u64>) -> Answer<Replies> {
+        Box::pin(async move {
+            let first = tokio_stream::once(Ok(request.into_inner()));
+            Ok(Response::new(Box::pin(first.chain(tokio_stream::pending())) as Replies))
+        })
+    }
+}
+
+/// `Sum`: of all that it is sent. A failure of the upload is the answer.
+#[derive(Clone)]
+struct Sum;
+
+impl ClientStreamingService<u64> for Sum {
+    type Response = u64;
+    type Future = Answer<u64>;
+
+    fn call(&mut self, request: Request<Streaming<u64>>) -> Answer<u64> {
+        Box::pin(async move {
+            let mut all = request.into_inner();
+            let mut sum = 0;
+            while let Some(number) = all.message().await? {
+                sum += number;
+            }
+            Ok(Response::new(sum))
+        })
+    }
+}
+
+#[derive(Clone)]
+struct Test;
+
+impl NamedService for Test {
+    const NAME: &str = "test.Test";
+}
+
+impl<B> Service<http::Request<B>> for Test
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(Numbers);
+            Ok(match request.uri().path() {
+                "/test.Test/Nap" => grpc.unary(Nap, request).await,
+                "/test.Test/Count" => grpc.server_streaming(Count, request).await,
+                "/test.Test/Sum" => grpc.client_streaming(Sum, request).await,
+                _ => Status::unimplemented("no such method").into_http(),
+            })
+        })
+    }
+}
+
+/// Where a server of tonic's listens, with the layer or without.
+async fn serve(layered: bool) -> Channel {
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    if layered {
+        let server = Server::builder().layer(ServerLayer::new()).add_service(Test);
+        tokio::spawn(server.serve_with_incoming(incoming));
+    } else {
+        tokio::spawn(Server::builder().add_service(Test).serve_with_incoming(incoming));
+    }
+    Endpoint::new(format!("http://{address}")).unwrap().connect().await.unwrap()
+}
+
+fn path(method: &'static str) -> PathAndQuery {
+    PathAndQuery::from_static(method)
+}
+
+async fn nap<S>(service: S, request: Request<u64>) -> Result<u64, Status>
+where
+    S: tonic::client::GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut client = tonic::client::Grpc::new(service);
+    client.ready().await.map_err(|_| Status::unknown("not ready"))?;
+    let answer = client.unary(request, path("/test.Test/Nap"), Numbers).await?;
+    Ok(answer.into_inner())
+}
+
+#[tokio::test]
+async fn the_ambient_deadline_travels_to_the_handler() {
+    let channel = ClientLayer::new().layer(serve(true).await);
+    let remained = scope(Duration::from_secs(60), nap(channel.clone(), Request::new(0)));
+    let remained = remained.await.unwrap().unwrap();
+    assert!((1..=60_000).contains(&remained), "{remained}");
+    // Without one, there is none.
+    assert_eq!(nap(channel, Request::new(0)).await.unwrap(), u64::MAX);
+}
+
+#[tokio::test]
+async fn a_client_reports_its_deadline_and_where_the_time_went() {
+    for layered in [true, false] {
+        let layer = ClientLayer::new().timeout(Duration::from_millis(50));
+        let channel = layer.layer(serve(layered).await);
+        let status = nap(channel, Request::new(60_000)).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+        let expired = status.source().and_then(|source| source.downcast_ref::<Expired>());
+        if let Some(expired) = expired {
+            assert_eq!(status.message(), expired.to_string());
+            assert!(expired.elapsed() >= Duration::from_millis(50));
+        } else {
+            // The server's was first.
+            assert!(layered, "{status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tonics_own_client_is_answered_by_the_server() {
+    let channel = serve(true).await;
+    let mut request = Request::new(60_000);
+    request.set_timeout(Duration::from_millis(50));
+    let status = nap(channel, request).await.unwrap_err();
+    // tonic's client keeps the timeout that it has written, too, and calls it CANCELLED.
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_late_is_not_sent() {
+    let channel = ClientLayer::new().layer(serve(true).await);
+    let mut request = Request::new(0);
+    request.metadata_mut().insert("grpc-timeout", "0n".parse().unwrap());
+    let status = nap(channel, request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_stream_of_answers_ends_at_the_deadline() {
+    for layered in [true, false] {
+        let layer = ClientLayer::new().timeout(Duration::from_millis(100));
+        let mut client = tonic::client::Grpc::new(layer.layer(serve(layered).await));
+        client.ready().await.unwrap();
+        let answer = client.server_streaming(Request::new(7), path("/test.Test/Count"), Numbers);
+        let mut numbers = answer.await.unwrap().into_inner();
+        assert_eq!(numbers.message().await.unwrap(), Some(7));
+        let status = numbers.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cut_off_is_no_clean_end() {
+    let channel = serve(true).await;
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.unwrap();
+    let numbers = tokio_stream::once(1).chain(tokio_stream::pending());
+    let mut request = Request::new(numbers);
+    request.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
+    let answer = client.client_streaming(request, path("/test.Test/Sum"), Numbers).await;
+    let status = answer.map(Response::into_inner).unwrap_err();
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+}
+
+#[tokio::test]
+async fn the_allowance_is_set_aside() {
+    let begun = Deadline::after(Duration::from_secs(60));
+    let channel = ClientLayer::new().allowance(Duration::from_millis(5)).layer(serve(true).await);
+    let remained = scope(begun, nap(channel, Request::new(0))).await.unwrap().unwrap();
+    assert!(remained <= 59_995, "{remained}");
+}
