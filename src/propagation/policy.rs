@@ -147,9 +147,9 @@ impl Honoured {
         admitted.provenance = [asked, default, Some((settings.maximum, Origin::Maximum))]
             .into_iter()
             .flatten()
-            .filter(|(limit, _)| *limit != Duration::MAX)
-            .min_by_key(|(limit, _)| *limit)
-            .map(|(limit, origin)| Provenance::new(Deadline::at(now + limit), origin, now));
+            .map(|(limit, origin)| Provenance::new(Deadline::at(now + limit), origin, now))
+            .filter(|provenance| !provenance.deadline().is_never())
+            .reduce(Provenance::min);
         Ok(admitted)
     }
 }
@@ -184,9 +184,6 @@ impl Outgoing {
         headers: &HeaderMap,
         now: Instant<Elapsed>,
     ) -> Option<Provenance> {
-        let earliest = |all: Option<Provenance>, one: Provenance| {
-            Some(all.map_or(one, |earlier| earlier.min(one)))
-        };
         let own = own
             .into_iter()
             .chain(self.asked(headers, now))
@@ -198,7 +195,7 @@ impl Outgoing {
             .chain(own)
             .chain(endpoint)
             .filter(|provenance| !provenance.deadline().is_never())
-            .fold(None, earliest)
+            .reduce(Provenance::min)
     }
 
     /// What the caller has written itself, as [`tonic::Request::set_timeout`] does.
@@ -425,8 +422,8 @@ mod tests {
             let now = Instant::from_nanos(now_ns);
             if let Ok(admitted) = honoured.admit(&headers, &settings, now) {
                 let limit = if trusted { maximum } else { maximum.min(default) };
-                let budget = admitted.provenance.map_or(Duration::MAX, |it| it.budget());
-                prop_assert!(budget <= limit);
+                let deadline = admitted.provenance.map_or(Deadline::NEVER, |it| it.deadline());
+                prop_assert!(deadline <= Deadline::at(now + limit));
             }
         }
 

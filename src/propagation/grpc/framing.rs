@@ -5,7 +5,7 @@ const PREFIX: usize = 5;
 
 /// How far the data that has passed has come: between two messages, or inside of one.
 #[derive(Debug, Default)]
-#[expect(unnameable_types, reason = "it is the protocol's own")]
+#[expect(unnameable_types, reason = "part of a sealed trait")]
 pub struct Framing {
     prefix: [u8; PREFIX],
     /// So much of the prefix is there.
