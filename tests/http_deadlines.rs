@@ -540,6 +540,31 @@ mod client {
             assert_eq!((error.is_expired(), error.to_string()), (false, "broken".into()));
         });
     }
+
+    #[test]
+    fn a_request_that_is_not_sent_is_not_taken_for_one_that_is_not_answered() {
+        let manual = Manual::new();
+        manual.block_on(async {
+            let sending = service_fn(
+                async |request: Request<RequestBody<Ticks, Http>>| -> Result<Response<Full<Bytes>>, Error> {
+                    let mut body = request.into_body();
+                    while let Some(frame) = body.frame().await {
+                        frame?;
+                    }
+                    pending().await
+                },
+            );
+            let mut client = ClientLayer::new().timeout(SECOND).peer("stock").layer(sending);
+            let mut fail = async |ticks| {
+                let request = Request::post("/").body(ticks).unwrap();
+                client.call(request).await.unwrap_err().to_string()
+            };
+            let text = fail(Ticks::new(100 * MS, 99)).await;
+            assert!(text.ends_with(": send took 1s, to stock"), "{text}");
+            let text = fail(Ticks::new(100 * MS, 3)).await;
+            assert!(text.ends_with("no answer from stock for 700ms (send 300ms)"), "{text}");
+        });
+    }
 }
 
 #[test]
