@@ -10,6 +10,7 @@ use deadbeat::deadline::{self, Deadline, Expired, scope};
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
 use deadbeat::time::{Duration, sleep};
 use http::uri::PathAndQuery;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::{Stream, StreamExt};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{ClientStreamingService, NamedService, ServerStreamingService, UnaryService};
@@ -145,6 +146,25 @@ where
     }
 }
 
+/// `Read`: as `Sum`, and tells how the upload ended: with its sum, or with an error.
+#[derive(Clone)]
+struct Read(UnboundedSender<Result<u64, Status>>);
+
+impl ClientStreamingService<u64> for Read {
+    type Response = u64;
+    type Future = Answer<u64>;
+
+    fn call(&mut self, request: Request<Streaming<u64>>) -> Answer<u64> {
+        let tell = self.0.clone();
+        Box::pin(async move {
+            let sum = Sum.call(request).await.map(Response::into_inner);
+            // Nobody listens any more, once the test is over.
+            let _ = tell.send(sum.clone());
+            sum.map(Response::new)
+        })
+    }
+}
+
 /// Where a server of tonic's listens, with the layer or without.
 async fn serve(layered: bool) -> Channel {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -246,6 +266,92 @@ async fn an_upload_that_is_cut_off_is_no_clean_end() {
     let answer = client.client_streaming(request, path("/test.Test/Sum"), Numbers).await;
     let status = answer.map(Response::into_inner).unwrap_err();
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+}
+
+/// Has a client send a message and `more` bytes, and then cancel the call or wait. Returns how the handler's
+/// stream ends; `None` if the handler is dropped before it could tell.
+async fn cut_off_after(
+    more: &'static [u8],
+    layer: ServerLayer,
+    cancel: bool,
+) -> Option<Result<u64, Status>> {
+    let (tell, mut told) = unbounded_channel();
+    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = incoming.local_addr().unwrap();
+    let server = Server::builder().layer(layer.clone()).add_service(Reading(tell));
+    tokio::spawn(server.serve_with_incoming(incoming));
+
+    let io = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (h2, connection) = h2::client::handshake(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{address}/test.Reading/Read"))
+        .header("content-type", "application/grpc");
+    let mut h2 = h2.ready().await.unwrap();
+    let (_answer, mut upload) = h2.send_request(request.body(()).unwrap(), false).unwrap();
+    let message = b"\0\0\0\0\x08\0\0\0\0\0\0\0\x07";
+    upload.send_data([message, more].concat().into(), false).unwrap();
+    while layer.stats().requests() == 0 {
+        tokio::task::yield_now().await;
+    }
+    if cancel {
+        upload.send_reset(h2::Reason::CANCEL);
+    }
+    let told = told.recv().await;
+    connection.abort();
+    told
+}
+
+#[derive(Clone)]
+struct Reading(UnboundedSender<Result<u64, Status>>);
+
+impl NamedService for Reading {
+    const NAME: &str = "test.Reading";
+}
+
+impl<B> Service<http::Request<B>> for Reading
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let read = Read(self.0.clone());
+        Box::pin(async move {
+            Ok(tonic::server::Grpc::new(Numbers).client_streaming(read, request).await)
+        })
+    }
+}
+
+/// Nothing, and both ways to be within a message.
+const MORE: [&[u8]; 3] = [b"", b"\0\0\0", b"\0\0\0\0\x08\0\0"];
+
+#[tokio::test]
+async fn a_cancelled_upload_is_no_clean_end() {
+    for more in MORE {
+        for layer in [ServerLayer::new(), ServerLayer::new().maximum(Duration::from_secs(3600))] {
+            let told = cut_off_after(more, layer, true).await.expect("it was polled once more");
+            let status = told.expect_err("a clean end");
+            assert_eq!(status.code(), Code::Aborted, "{status:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_expired_upload_is_no_clean_end() {
+    for more in MORE {
+        // Not by a header, which tonic's server would keep as well.
+        let layer = ServerLayer::new().maximum(Duration::from_millis(100));
+        let told = cut_off_after(more, layer, false).await.expect("it was polled once more");
+        let status = told.expect_err("a clean end");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
 }
 
 #[tokio::test]

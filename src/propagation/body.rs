@@ -30,10 +30,19 @@ pin_project! {
         #[pin]
         inner: B,
         limit: Option<Box<Upload>>,
-        // Whether to be cut off is an error.
-        must_end: bool,
+        side: Side,
         protocol: PhantomData<fn() -> P>,
     }
+}
+
+/// Who has it.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Client,
+    Server {
+        /// Whether to be cut off is an error.
+        must_end: bool,
+    },
 }
 
 struct Upload {
@@ -47,19 +56,19 @@ struct Upload {
 
 impl<B, P> RequestBody<B, P> {
     /// One without a deadline.
-    pub(crate) fn passing(inner: B, must_end: bool) -> Self {
-        Self { inner, limit: None, must_end, protocol: PhantomData }
+    pub(crate) fn passing(inner: B, side: Side) -> Self {
+        Self { inner, limit: None, side, protocol: PhantomData }
     }
 
     pub(crate) fn limited(
         inner: B,
-        must_end: bool,
+        side: Side,
         provenance: Provenance,
         stats: Stats,
         sent: Option<Sent>,
     ) -> Self {
         let upload = Upload { provenance, sleep: None, stats, counted: false, sent };
-        Self { limit: Some(Box::new(upload)), ..Self::passing(inner, must_end) }
+        Self { limit: Some(Box::new(upload)), ..Self::passing(inner, side) }
     }
 
     /// The body inside.
@@ -120,7 +129,10 @@ where
             }
         };
         let ended = match &polled {
-            Poll::Ready(None) if *this.must_end && !this.inner.is_end_stream() => {
+            Poll::Ready(None)
+                if matches!(this.side, Side::Server { must_end: true })
+                    && !this.inner.is_end_stream() =>
+            {
                 return Poll::Ready(Some(Err(P::incomplete())));
             }
             Poll::Ready(None) => true,
@@ -130,7 +142,11 @@ where
         if ended && let Some(sent) = this.limit.as_ref().and_then(|upload| upload.sent.as_ref()) {
             sent.set();
         }
-        polled.map(|frame| frame.map(|result| result.map_err(|error| P::other(error.into()))))
+        let failed = match this.side {
+            Side::Client => P::other,
+            Side::Server { .. } => P::upload_failed,
+        };
+        polled.map(|frame| frame.map(|result| result.map_err(|error| failed(error.into()))))
     }
 
     fn is_end_stream(&self) -> bool {

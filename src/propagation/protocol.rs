@@ -36,6 +36,11 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
     /// A request body that came to its end without being complete.
     fn incomplete() -> Self::Error;
 
+    /// A request body whose transport has failed, for the handler that reads it.
+    fn upload_failed(error: BoxError) -> Self::Error {
+        Self::other(error)
+    }
+
     // Of a server.
 
     /// Without or instead of the handler's.

@@ -15,7 +15,7 @@ use super::{ClientFuture, ResponseBody};
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::provenance;
 use crate::propagation::RequestBody;
-use crate::propagation::body::Sent;
+use crate::propagation::body::{Sent, Side};
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::http::Http;
 use crate::propagation::protocol::{BoxError, Protocol};
@@ -77,7 +77,7 @@ impl<S, P: Protocol> Client<S, P> {
                 let sent = (!request.body().is_end_stream()).then(Sent::default);
                 let stats = config.stats.clone();
                 let request = request.map(|body| {
-                    limit(RequestBody::limited(body, false, provenance, stats, sent.clone()))
+                    limit(RequestBody::limited(body, Side::Client, provenance, stats, sent.clone()))
                 });
                 (request, sent)
             }
@@ -105,7 +105,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.start(request, |body| body, |body| RequestBody::passing(body, false))
+        self.start(request, |body| body, |body| RequestBody::passing(body, Side::Client))
     }
 }
 

@@ -32,8 +32,9 @@
 //! - A malformed header that is [rejected](super::codec::OnMalformed::Reject) is answered INTERNAL, as by
 //!   grpc-core and grpc-go.
 //! - A stream of requests ends with a `Status` of DEADLINE_EXCEEDED. Not CANCELLED: tonic's decoder takes
-//!   that for a clean end, and a handler would take half of a stream for all of it. For streams that the
-//!   client cancels, see [`incomplete_is_error`](super::server::ServerLayer::incomplete_is_error).
+//!   that for a clean end, and a handler would take half of a stream for all of it. For the same reason, a
+//!   stream that the client has cancelled ends with ABORTED. For one that it has reset without an error,
+//!   see [`incomplete_is_error`](super::server::ServerLayer::incomplete_is_error).
 //!
 //! # A client
 //!

@@ -39,10 +39,6 @@ fn may_be_expiry(code: Code) -> bool {
     matches!(code, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable | Code::Internal)
 }
 
-fn is_ours(status: &Status) -> bool {
-    std::error::Error::source(status).is_some_and(|source| source.is::<Expired>())
-}
-
 impl Speaks for Grpc {
     type Error = Status;
     type Framing = Framing;
@@ -60,6 +56,18 @@ impl Speaks for Grpc {
     fn incomplete() -> Status {
         // Not CANCELLED, which tonic's decoder of requests takes for a clean end.
         Status::aborted("the request ended before it was complete")
+    }
+
+    fn upload_failed(error: BoxError) -> Status {
+        let status = Status::from_error(error);
+        if status.code() != Code::Cancelled {
+            return status;
+        }
+        // As above.
+        let mut aborted =
+            Status::aborted(format!("the request was cancelled: {}", status.message()));
+        aborted.set_source(Arc::new(status));
+        aborted
     }
 
     fn answer_expired(&self, expired: &Expired) -> Response<Bytes> {
@@ -111,7 +119,8 @@ impl Speaks for Grpc {
     }
 
     fn error_may_be_expiry(status: &Status) -> bool {
-        may_be_expiry(status.code()) && !is_ours(status)
+        // Also that of the request's body, which has no account of where the time went.
+        may_be_expiry(status.code())
     }
 
     fn needs_trailers(head: &response::Parts) -> bool {

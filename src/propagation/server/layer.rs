@@ -109,9 +109,9 @@ impl<P> ServerLayer<P> {
 
     /// Whether a request body that is cut off is an error, rather than over. Default: it isn't.
     ///
-    /// When an HTTP/2 client cancels a call, hyper ends the body of its request as if it were complete
-    /// (its `Incoming`, for `RST_STREAM` with `CANCEL`), and the handler is polled once more before it is
-    /// dropped: one that reads a stream may then take half of it for all.
+    /// When an HTTP/2 client resets a call with `NO_ERROR`, hyper ends the body of its request as if it were
+    /// complete (its `Incoming`; any other reset is an error), and the handler is polled once more before it
+    /// is dropped: one that reads a stream may then take half of it for all.
     ///
     /// Set it where requests come over HTTP/2 from hyper, which includes `tonic::transport` and
     /// `axum::serve`. A body is complete then if it says so itself

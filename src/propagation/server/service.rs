@@ -15,6 +15,7 @@ use super::{ResponseBody, ServerFuture};
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::{Expired, provenance};
 use crate::propagation::RequestBody;
+use crate::propagation::body::Side;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::policy::Admitted;
 use crate::propagation::protocol::{BoxError, Protocol};
@@ -60,8 +61,9 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = &*self.config;
         let must_end = config.must_end && request.version() == Version::HTTP_2;
+        let side = Side::Server { must_end };
         if !config.switch.is_on() {
-            let request = request.map(|body| RequestBody::passing(body, false));
+            let request = request.map(|body| RequestBody::passing(body, side));
             return ServerFuture::passing(Dispatch::through(&mut self.inner, request));
         }
         let now = Instant::<Elapsed>::now();
@@ -95,7 +97,7 @@ where
             parts.extensions.insert(Received { provenance, preference: admitted.preference });
         }
         let Some(provenance) = provenance else {
-            let body = RequestBody::passing(body, must_end);
+            let body = RequestBody::passing(body, side);
             let request = Request::from_parts(parts, body);
             return ServerFuture::passing(Dispatch::through(&mut self.inner, request));
         };
@@ -105,7 +107,7 @@ where
             let answer = config.protocol.answer_expired(&Expired::new(provenance, now));
             return ServerFuture::answering(answer);
         }
-        let body = RequestBody::limited(body, must_end, provenance, stats.clone(), None);
+        let body = RequestBody::limited(body, side, provenance, stats.clone(), None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
         ServerFuture::limited(dispatch, Call::new(provenance, self.config.clone(), now))
     }
