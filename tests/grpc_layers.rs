@@ -255,19 +255,6 @@ async fn a_stream_of_answers_ends_at_the_deadline() {
     }
 }
 
-#[tokio::test]
-async fn an_upload_that_is_cut_off_is_no_clean_end() {
-    let channel = serve(true).await;
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.unwrap();
-    let numbers = tokio_stream::once(1).chain(tokio_stream::pending());
-    let mut request = Request::new(numbers);
-    request.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
-    let answer = client.client_streaming(request, path("/test.Test/Sum"), Numbers).await;
-    let status = answer.map(Response::into_inner).unwrap_err();
-    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
-}
-
 /// Has a client send a message and `more` bytes, and then cancel the call or wait. Returns how the handler's
 /// stream ends; `None` if the handler is dropped before it could tell.
 async fn cut_off_after(
