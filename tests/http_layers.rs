@@ -247,6 +247,26 @@ fn what_remains_is_written_in_place_of_all_that_was_there() {
 }
 
 #[test]
+fn what_says_other_things_too_is_left_alone() {
+    run(async {
+        let sent = Arc::default();
+        let client = ClientLayer::new().timeout(SECOND).layer(callee(Duration::ZERO, &sent));
+        let headers = [
+            ("prefer", "return=minimal, wait=9"),
+            ("amz-sdk-request", "ttl=20261125T170000Z; attempt=2; max=3"),
+            ("l5d-timeout", "9s"),
+        ];
+        client.oneshot(get(&headers)).await.unwrap();
+        let sent = &sent.lock().unwrap()[0];
+        for (name, value) in &headers[..2] {
+            assert_eq!(sent[*name], *value);
+        }
+        assert_eq!(sent["connect-timeout-ms"], "1000");
+        assert_eq!(sent.len(), 3);
+    });
+}
+
+#[test]
 fn who_is_too_late_sends_nothing_and_says_why() {
     run(async {
         let sent = Arc::default();

@@ -211,9 +211,14 @@ impl Outgoing {
     }
 
     /// Takes away all that says how long somebody waits, or did.
+    ///
+    /// Not what says other things too, and gives a callee no more time: a preference sets no deadline, and a
+    /// date doesn't move. (A signature may cover the latter.)
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        let says_more = [Header::Prefer.name(), Header::AmzSdkRequest.name()];
         let is_stale = |name: &HeaderName| {
-            is_timeout_header(name.as_str()) || name.as_str() == self.header.name()
+            let name = name.as_str();
+            name == self.header.name() || is_timeout_header(name) && !says_more.contains(&name)
         };
         while let Some(name) = headers.keys().find(|name| is_stale(name)).cloned() {
             headers.remove(name);
@@ -446,6 +451,9 @@ mod tests {
             outgoing.strip(&mut headers);
             let later = now() + passes;
             if outgoing.stamp(&mut headers, effective.deadline(), later).is_ok() {
+                // What says other things too stays: neither makes a deadline later.
+                headers.remove(Header::Prefer.name());
+                headers.remove(Header::AmzSdkRequest.name());
                 prop_assert_eq!(headers.len(), 1);
                 let sent = outgoing.asked(&headers, later).unwrap();
                 prop_assert!(sent <= effective.deadline().earlier_by(allowance));
