@@ -23,7 +23,7 @@
 //!
 //! How that is done: `docs/clock.md`, and the docs of the modules inside.
 
-use std::{cell::Cell, env, fmt, sync::LazyLock, thread::LocalKey, time::Duration};
+use std::{cell::Cell, env, fmt, thread::LocalKey, time::Duration};
 
 #[allow(unsafe_code, reason = "fences")]
 mod arch;
@@ -49,6 +49,8 @@ mod tests;
 mod ticks;
 mod timebase;
 mod witness;
+
+use once_cell::race::OnceBox;
 
 pub use instant::{Active, Class, Elapsed, Instant};
 pub use jump::{Jump, JumpKind, Jumps, Passed};
@@ -104,10 +106,23 @@ struct System {
     held_reads: AtomicU64,
 }
 
-static SYSTEM: LazyLock<System> = LazyLock::new(|| System {
-    timebase: Timebase::new(Os::new(Preference::from_env())),
-    held_reads: AtomicU64::new(0),
-});
+/// Made by whoever comes first, or by several of whom one is first. No lock, and nobody waits: a fork might
+/// copy that half-way, and nobody would ever go on with it in the child.
+static SYSTEM: OnceBox<System> = OnceBox::new();
+
+#[inline]
+fn system() -> &'static System {
+    SYSTEM.get().unwrap_or_else(make_system)
+}
+
+#[cold]
+#[inline(never)]
+fn make_system() -> &'static System {
+    SYSTEM.get_or_init(|| {
+        let timebase = Timebase::new(Os::new(Preference::from_env()));
+        Box::new(System { timebase, held_reads: AtomicU64::new(0) })
+    })
+}
 
 thread_local! {
     /// What this thread has last read on the process's clock.
@@ -260,7 +275,7 @@ impl Clock {
     pub fn now(&self) -> Instant {
         match &self.0 {
             Kind::System => {
-                let system = &*SYSTEM;
+                let system = system();
                 Instant::from_nanos(system.hold(system.timebase.now_ns()))
             }
             _ => self.now_held(),
@@ -274,7 +289,7 @@ impl Clock {
     pub(crate) fn now_at_latest(&self) -> Instant {
         let (ns, lag_ns) = match &self.0 {
             Kind::System => {
-                let system = &*SYSTEM;
+                let system = system();
                 let (ns, lag_ns) = system.timebase.now_and_lag_ns();
                 (system.hold(ns), lag_ns)
             }
@@ -317,7 +332,7 @@ impl Clock {
     pub fn now_unordered(&self) -> Instant {
         match &self.0 {
             Kind::System => {
-                let system = &*SYSTEM;
+                let system = system();
                 Instant::from_nanos(system.hold(system.timebase.now_unordered_ns()))
             }
             _ => self.now_held(),
@@ -354,7 +369,7 @@ impl Clock {
     #[inline]
     pub fn now_elapsed(&self) -> Instant<Elapsed> {
         Instant::from_nanos(match &self.0 {
-            Kind::System => hold(&LAST_ELAPSED_NS, SYSTEM.timebase.elapsed_ns()),
+            Kind::System => hold(&LAST_ELAPSED_NS, system().timebase.elapsed_ns()),
             Kind::Own(own) => own.hold_elapsed(own.timebase.elapsed_ns()),
             Kind::Manual(manual) => manual.held().hold_elapsed(manual.held().timebase.elapsed_ns()),
         })
@@ -382,8 +397,8 @@ impl Clock {
     pub fn error_bound(&self) -> Duration {
         let ((ns, error_ns), held_ns) = match &self.0 {
             Kind::System => {
-                let read = SYSTEM.timebase.now_and_error_ns();
-                (read, SYSTEM.hold(read.0))
+                let read = system().timebase.now_and_error_ns();
+                (read, system().hold(read.0))
             }
             Kind::Own(own) => {
                 let read = own.timebase.now_and_error_ns();
@@ -400,7 +415,7 @@ impl Clock {
     /// Where the time comes from, and if it isn't the counter, why.
     pub fn source(&self) -> Source {
         let os_reason = match &self.0 {
-            Kind::System => SYSTEM.timebase.os_reason(),
+            Kind::System => system().timebase.os_reason(),
             Kind::Own(own) => own.timebase.os_reason(),
             Kind::Manual(manual) => {
                 let timebase = &manual.held().timebase;
@@ -473,7 +488,7 @@ impl Clock {
     /// How many jumps there are on record.
     pub(crate) fn jump_count(&self) -> u64 {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.jumps(),
+            Kind::System => system().timebase.jumps(),
             Kind::Own(own) => own.timebase.jumps(),
             Kind::Manual(manual) => manual.held().timebase.jumps(),
         }
@@ -489,7 +504,7 @@ impl Clock {
 
     fn with_state<R: Default>(&self, f: impl FnOnce(&mut timebase::State) -> R) -> R {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.with_state(f),
+            Kind::System => system().timebase.with_state(f),
             Kind::Own(own) => own.timebase.with_state(f),
             Kind::Manual(manual) => manual.held().timebase.with_state(f),
         }
@@ -499,7 +514,7 @@ impl Clock {
     /// Puts it on record that the process was kept from running.
     pub(crate) fn add_stall(&self, size_ns: u64, at: Instant) {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.add_stall(size_ns, at),
+            Kind::System => system().timebase.add_stall(size_ns, at),
             Kind::Own(own) => own.timebase.add_stall(size_ns, at),
             Kind::Manual(manual) => manual.held().timebase.add_stall(size_ns, at),
         }
@@ -509,7 +524,7 @@ impl Clock {
     pub fn stats(&self) -> Stats {
         let (slow_reads, held_reads, counts) = match &self.0 {
             // Ordering: Relaxed, a statistic.
-            Kind::System => with_counts(&SYSTEM.timebase, SYSTEM.held_reads.load(Relaxed)),
+            Kind::System => with_counts(&system().timebase, system().held_reads.load(Relaxed)),
             Kind::Own(own) => with_counts(&own.timebase, own.held_reads()),
             Kind::Manual(manual) => {
                 with_counts(&manual.held().timebase, manual.held().held_reads())
@@ -529,7 +544,7 @@ impl Clock {
     pub fn report(&self) -> Report {
         self.sample();
         match &self.0 {
-            Kind::System => self.report_on(&SYSTEM.timebase),
+            Kind::System => self.report_on(&system().timebase),
             Kind::Own(own) => self.report_on(&own.timebase),
             Kind::Manual(manual) => self.report_on(&manual.held().timebase),
         }
@@ -564,12 +579,12 @@ impl Clock {
     /// line, if the present one is more than a millisecond old.
     pub(crate) fn sample(&self) -> Reading {
         let reading = match &self.0 {
-            Kind::System => SYSTEM.timebase.sample(),
+            Kind::System => system().timebase.sample(),
             Kind::Own(own) => own.timebase.sample(),
             Kind::Manual(manual) => manual.held().timebase.sample(),
         };
         let now_ns = match &self.0 {
-            Kind::System => SYSTEM.hold(reading.now_ns),
+            Kind::System => system().hold(reading.now_ns),
             Kind::Own(own) => own.hold(reading.now_ns),
             Kind::Manual(manual) => manual.held().hold(reading.now_ns),
         };
@@ -579,7 +594,7 @@ impl Clock {
     /// What `CLOCK_MONOTONIC` has lost by going back.
     fn shift(&self) -> Duration {
         Duration::from_nanos(match &self.0 {
-            Kind::System => SYSTEM.timebase.shift_ns(),
+            Kind::System => system().timebase.shift_ns(),
             Kind::Own(own) => own.timebase.shift_ns(),
             Kind::Manual(manual) => manual.held().timebase.shift_ns(),
         })
@@ -588,7 +603,7 @@ impl Clock {
     /// Now, as several witnesses see it.
     pub(crate) fn moment(&self) -> Moment {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.moment(),
+            Kind::System => system().timebase.moment(),
             Kind::Own(own) => own.timebase.moment(),
             Kind::Manual(manual) => manual.held().timebase.moment(),
         }
@@ -597,7 +612,7 @@ impl Clock {
     /// How long a moment is ago, by most of them.
     pub(crate) fn since_ns(&self, then: &Moment) -> u64 {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.since_ns(then),
+            Kind::System => system().timebase.since_ns(then),
             Kind::Own(own) => own.timebase.since_ns(then),
             Kind::Manual(manual) => manual.held().timebase.since_ns(then),
         }
@@ -606,7 +621,7 @@ impl Clock {
     /// As [`sample`](Self::sample), but with a look at all witnesses, however fresh the last is.
     pub(crate) fn look(&self) -> Reading {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.look(),
+            Kind::System => system().timebase.look(),
             Kind::Own(own) => own.timebase.look(),
             Kind::Manual(manual) => manual.held().timebase.look(),
         };
@@ -627,7 +642,7 @@ impl Clock {
     /// Never before `deadline_ns`: a timer must not fire before that on `CLOCK_MONOTONIC`, either.
     pub(crate) fn kernel_deadline(&self, deadline_ns: u64) -> u64 {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.kernel_deadline(deadline_ns),
+            Kind::System => system().timebase.kernel_deadline(deadline_ns),
             Kind::Own(own) => own.timebase.kernel_deadline(deadline_ns),
             Kind::Manual(manual) => manual.held().timebase.kernel_deadline(deadline_ns),
         }
@@ -636,7 +651,7 @@ impl Clock {
     /// The absolute `CLOCK_BOOTTIME` to sleep until for an elapsed deadline.
     pub(crate) fn kernel_deadline_elapsed(&self, deadline_ns: u64) -> u64 {
         let shift_ns = match &self.0 {
-            Kind::System => SYSTEM.timebase.elapsed_shift_ns(),
+            Kind::System => system().timebase.elapsed_shift_ns(),
             Kind::Own(own) => own.timebase.elapsed_shift_ns(),
             Kind::Manual(manual) => manual.held().timebase.elapsed_shift_ns(),
         };
@@ -647,7 +662,7 @@ impl Clock {
     /// [`sample`](Self::sample), and followed by a [`retest`](Self::retest).
     pub(crate) fn is_retest_due(&self, monotonic_ns: u64) -> bool {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.is_retest_due(monotonic_ns),
+            Kind::System => system().timebase.is_retest_due(monotonic_ns),
             Kind::Own(own) => own.timebase.is_retest_due(monotonic_ns),
             Kind::Manual(manual) => manual.held().timebase.is_retest_due(monotonic_ns),
         }
@@ -656,7 +671,7 @@ impl Clock {
     /// Tests the counter again. Takes as long as [`warm_up`](Self::warm_up).
     pub(crate) fn retest(&self) {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.retest(Os::prepare),
+            Kind::System => system().timebase.retest(Os::prepare),
             Kind::Own(own) => own.timebase.retest(Os::prepare),
             Kind::Manual(manual) => {
                 manual.held().timebase.retest(|script, test| script.prepare(test));
@@ -670,7 +685,7 @@ impl Clock {
     /// the thread between processors. Only the first call does anything; others wait for it.
     pub(crate) fn warm_up(&self) {
         match &self.0 {
-            Kind::System => SYSTEM.timebase.warm_up(Os::prepare),
+            Kind::System => system().timebase.warm_up(Os::prepare),
             Kind::Own(own) => own.timebase.warm_up(Os::prepare),
             Kind::Manual(manual) => {
                 manual.held().timebase.warm_up(|script, test| script.prepare(test));
