@@ -17,6 +17,8 @@ pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
+mod pace;
+#[cfg(feature = "http")]
 mod policy;
 #[cfg(feature = "http")]
 mod protocol;

@@ -17,6 +17,7 @@ use crate::clock::{Elapsed, Instant};
 use crate::deadline::{Deadline, Expired, Ledger, Origin, Phase, Provenance};
 use crate::propagation::body::Sent;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::stats::{Event, Stats};
 use crate::time::{Sleep, sleep_until};
@@ -47,6 +48,8 @@ pub(super) struct Call {
     provenance: Option<Provenance>,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
+    pace: Pace,
+    /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
     ledger: Ledger,
     sent: Option<Sent>,
@@ -59,10 +62,10 @@ impl Call {
         provenance: Option<Provenance>,
         peer: Option<Authority>,
         sent: Option<Sent>,
-        now: Instant<Elapsed>,
+        pace: Pace,
     ) -> Self {
-        let ledger = Ledger::begin(Phase::Queue, now);
-        Self { config, provenance, piece_at: None, sleep: None, ledger, sent, peer }
+        let ledger = Ledger::begin(Phase::Queue, pace.start());
+        Self { config, provenance, piece_at: None, pace, sleep: None, ledger, sent, peer }
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -70,8 +73,13 @@ impl Call {
     }
 
     /// Whether time is up.
-    pub(super) fn has_expired(&self, now: Instant<Elapsed>) -> bool {
-        self.limit().is_some_and(|limit| limit.deadline().instant() <= now)
+    pub(super) fn has_expired(&self) -> bool {
+        self.limit().is_some_and(|limit| limit.deadline().instant() <= Instant::now())
+    }
+
+    /// The same, less exactly and for less, where it is asked all the time.
+    pub(super) fn is_late(&self) -> bool {
+        self.limit().is_some_and(|limit| self.pace.has_come(limit.deadline().instant()))
     }
 
     /// What comes first: the deadline, or that of the next piece.
@@ -86,19 +94,19 @@ impl Call {
     }
 
     /// After what is waited for was polled.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Instant<Elapsed>> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = self.limit() else { return Poll::Pending };
         let at = limit.deadline().instant();
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(at));
         if sleep.deadline() != at {
             Pin::new(&mut *sleep).reset(at);
         }
-        Pin::new(sleep).poll(cx).map(|()| Instant::now())
+        Pin::new(sleep).poll(cx)
     }
 
-    pub(super) fn expire(&mut self, event: Event, now: Instant<Elapsed>) -> Expired {
+    pub(super) fn expire(&mut self, event: Event) -> Expired {
         let limit = self.limit().expect("what has passed was there");
-        self.fail(event, limit, now)
+        self.fail(event, limit, Instant::now())
     }
 
     fn fail(&mut self, event: Event, limit: Provenance, now: Instant<Elapsed>) -> Expired {
@@ -135,17 +143,17 @@ impl Call {
     }
 
     /// The answer has begun.
-    fn answered(&mut self, now: Instant<Elapsed>) {
+    fn answered(&mut self) {
         if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
             self.ledger.enter(Phase::Wait, at);
         }
-        self.ledger.enter(Phase::Body, now);
-        self.read(now);
+        self.ledger.enter(Phase::Body, self.pace.now());
+        self.read();
     }
 
     /// A piece of it was read.
-    pub(super) fn read(&mut self, now: Instant<Elapsed>) {
-        self.piece_at = (self.config.idle != std::time::Duration::MAX).then_some(now);
+    pub(super) fn read(&mut self) {
+        self.piece_at = (self.config.idle != std::time::Duration::MAX).then(Instant::now);
     }
 }
 
@@ -184,15 +192,15 @@ where
             return Poll::Ready(Ok(response.map(ResponseBody::passing)));
         };
         if matches!(*dispatch, Dispatch::Over) {
-            let expired = call.expire(Event::OnArrival, Instant::now());
+            let expired = call.expire(Event::OnArrival);
             return Poll::Ready(Err(P::expired(expired)));
         }
         if dispatch.is_queued() {
             match dispatch.as_mut().poll_ready(cx) {
                 Poll::Pending => {
-                    let now = ready!(call.poll_expired(cx));
+                    ready!(call.poll_expired(cx));
                     dispatch.set(Dispatch::Over);
-                    return Poll::Ready(Err(P::expired(call.expire(Event::OnArrival, now))));
+                    return Poll::Ready(Err(P::expired(call.expire(Event::OnArrival))));
                 }
                 Poll::Ready(Err(error)) => {
                     let error = P::other(error.into());
@@ -213,9 +221,9 @@ where
         }
         let response = match dispatch.as_mut().poll_called(cx) {
             Poll::Pending => {
-                let now = ready!(call.poll_expired(cx));
+                ready!(call.poll_expired(cx));
                 dispatch.set(Dispatch::Over);
-                return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
+                return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders))));
             }
             Poll::Ready(Err(error)) => {
                 let error = P::other(error.into());
@@ -227,11 +235,10 @@ where
         if P::sanitize(&mut head.headers) {
             call.stats().count(Event::BadDetails);
         }
-        let now = Instant::now();
-        if P::may_be_expiry(&head) && call.has_expired(now) {
-            return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
+        if P::may_be_expiry(&head) && call.has_expired() {
+            return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders))));
         }
-        call.answered(now);
+        call.answered();
         let body = ResponseBody::of(&head, body, this.call.take());
         Poll::Ready(Ok(Response::from_parts(head, body)))
     }
@@ -239,9 +246,8 @@ where
 
 /// A failure after the deadline is the deadline's, whatever the transport calls it.
 pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, event: Event) -> P::Error {
-    let now = Instant::now();
-    if P::error_may_be_expiry(&error) && call.has_expired(now) {
-        return P::expired(call.expire(event, now));
+    if P::error_may_be_expiry(&error) && call.has_expired() {
+        return P::expired(call.expire(event));
     }
     error
 }

@@ -74,7 +74,7 @@ impl<P> ClientLayer<P> {
     ///
     /// A call with less time left than the header can say isn't sent: a millisecond, for most.
     pub fn header(mut self, header: Header) -> Self {
-        self.config.outgoing.header = header;
+        self.config.outgoing.write(header);
         self
     }
 

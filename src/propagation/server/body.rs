@@ -9,7 +9,6 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::future::Call;
-use crate::clock::Instant;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::stats::Event;
 
@@ -89,19 +88,17 @@ where
             let polled = body.poll_frame(cx);
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
-        let began = Instant::now();
-        let (polled, now) = if call.has_expired(began) {
+        let (polled, late) = if call.has_expired() {
             // Late messages aren't sent, however many are there.
-            (None, began)
+            (None, true)
         } else {
-            let (polled, ended) = call.run(|| body.as_mut().poll_frame(cx));
-            (Some(polled), ended)
+            let (polled, late) = call.run(|| body.as_mut().poll_frame(cx));
+            (Some(polled), late)
         };
-        let late = call.has_expired(now);
         let expired = match polled {
             Some(Poll::Pending) => match call.open.poll_expired(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => call.expire(Event::InBody, Instant::now()),
+                Poll::Ready(_) => call.expire(Event::InBody),
             },
             Some(Poll::Ready(Some(Ok(frame)))) => {
                 let fails = frame.trailers_ref().is_some_and(|it| P::is_failure_at_end(it));
@@ -114,7 +111,7 @@ where
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                call.expire(Event::InBody, now)
+                call.expire(Event::InBody)
             }
             Some(Poll::Ready(None)) => {
                 complete(this.call);
@@ -123,7 +120,7 @@ where
             Some(Poll::Ready(Some(Err(error)))) if !late => {
                 return Poll::Ready(Some(Err(P::other(error.into()))));
             }
-            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Event::InBody, now),
+            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Event::InBody),
         };
         this.source.set(Source::Whole { rest: None });
         *this.call = None;

@@ -17,6 +17,7 @@ use crate::clock::{Elapsed, Instant};
 use crate::deadline::open::Open;
 use crate::deadline::{Deadline, Expired, Ledger, Phase, Provenance};
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::pace::Pace;
 use crate::propagation::protocol::Protocol;
 use crate::propagation::stats::{Event, Stats};
 
@@ -40,6 +41,7 @@ pub(super) struct Call<P> {
     pub(super) deadline: Deadline,
     pub(super) open: Open,
     config: Arc<Config<P>>,
+    pace: Pace,
     ledger: Ledger,
 }
 
@@ -53,36 +55,42 @@ impl<P> Call<P> {
             deadline: provenance.deadline(),
             open: Open::with(provenance),
             config,
+            pace: Pace::from(now),
             ledger: Ledger::begin(Phase::Queue, now),
         }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
     }
 
     pub(super) fn stats(&self) -> &Stats {
         &self.config.stats
     }
 
-    pub(super) fn has_expired(&self, now: Instant<Elapsed>) -> bool {
-        self.deadline.instant() <= now
+    pub(super) fn has_expired(&self) -> bool {
+        self.pace.has_come(self.deadline.instant())
     }
 
-    /// Runs `f` in the call's scope. Returns also when it ended, and counts it if it went over the deadline.
-    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, Instant<Elapsed>) {
-        let began = Instant::now();
+    /// Runs `f` in the call's scope, and counts it if it goes over the deadline. Returns also whether that
+    /// had come when it ended.
+    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, bool) {
+        let began = self.pace.now();
         let result = self.open.enter(f);
-        let ended = Instant::now();
-        if !self.has_expired(began) && self.has_expired(ended) {
-            self.stats().overrun(ended - self.deadline.instant());
+        let late = self.has_expired();
+        if late && began < self.deadline.instant() {
+            self.stats().overrun(Instant::now() - self.deadline.instant());
         }
-        (result, ended)
+        (result, late)
     }
 
-    pub(super) fn enter(&mut self, phase: Phase, now: Instant<Elapsed>) {
-        self.ledger.enter(phase, now);
+    pub(super) fn enter(&mut self, phase: Phase) {
+        self.ledger.enter(phase, self.pace.now());
     }
 
-    pub(super) fn expire(&mut self, event: Event, now: Instant<Elapsed>) -> Expired {
+    pub(super) fn expire(&mut self, event: Event) -> Expired {
         self.stats().count(event);
-        self.open.expire(now).with_ledger(&self.ledger)
+        self.open.expire(Instant::now()).with_ledger(&self.ledger)
     }
 }
 
@@ -119,41 +127,40 @@ where
         };
         let mut dispatch = this.dispatch.as_mut();
         if dispatch.is_queued() {
-            let (ready, now) = call.run(|| dispatch.as_mut().poll_ready(cx));
+            let (ready, late) = call.run(|| dispatch.as_mut().poll_ready(cx));
             match ready {
                 // What has expired isn't begun.
-                _ if call.has_expired(now) => {
-                    let expired = call.expire(Event::OnArrival, now);
+                _ if late => {
+                    let expired = call.expire(Event::OnArrival);
                     dispatch.set(Dispatch::Over);
                     return answer_expired(this.call, &expired);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => call.enter(Phase::Wait, now),
+                Poll::Ready(Ok(())) => call.enter(Phase::Wait),
                 Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
             }
         }
-        let (polled, now) = call.run(|| {
+        let (polled, late) = call.run(|| {
             dispatch.as_mut().call();
             dispatch.as_mut().poll_called(cx)
         });
         match polled {
             Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
             Poll::Ready(result) => {
-                let late = call.has_expired(now);
                 let response = match result {
                     Ok(response) => response,
                     Err(_) if late => {
-                        let expired = call.expire(Event::BeforeHeaders, now);
+                        let expired = call.expire(Event::BeforeHeaders);
                         return answer_expired(this.call, &expired);
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (head, body) = response.into_parts();
                 if late && P::is_failure(&head) {
-                    let expired = call.expire(Event::BeforeHeaders, now);
+                    let expired = call.expire(Event::BeforeHeaders);
                     return answer_expired(this.call, &expired);
                 }
-                call.enter(Phase::Body, now);
+                call.enter(Phase::Body);
                 let body = ResponseBody::passing(body, this.call.take());
                 Poll::Ready(Ok(Response::from_parts(head, body)))
             }
@@ -170,7 +177,7 @@ fn expire_if_due<S, B, F, R, P: Protocol, E>(
     let Some(limited) = call else { return Poll::Pending };
     ready!(limited.open.poll_expired(cx));
     let event = if dispatch.is_queued() { Event::OnArrival } else { Event::BeforeHeaders };
-    let expired = limited.expire(event, Instant::now());
+    let expired = limited.expire(event);
     dispatch.set(Dispatch::Over);
     answer_expired(call, &expired)
 }

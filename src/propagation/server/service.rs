@@ -46,6 +46,7 @@ impl<S, P> Server<S, P> {
 impl<S, B, R, P> Service<Request<B>> for Server<S, P>
 where
     S: Service<Request<RequestBody<B, P>>, Response = Response<R>> + Clone,
+    B: Body,
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
     P: Protocol,
@@ -107,9 +108,10 @@ where
             let answer = config.protocol.answer_expired(&Expired::new(provenance, now));
             return ServerFuture::answering(answer);
         }
-        let body = RequestBody::limited(body, side, provenance, stats.clone(), None);
+        let call = Call::new(provenance, self.config.clone(), now);
+        let body = RequestBody::limited(body, side, provenance, call.pace(), stats, None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
-        ServerFuture::limited(dispatch, Call::new(provenance, self.config.clone(), now))
+        ServerFuture::limited(dispatch, call)
     }
 }
 
