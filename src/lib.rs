@@ -19,7 +19,6 @@
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
-//! - [`propagation`]: the headers in which a call's deadline travels.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
 //! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
@@ -57,6 +56,7 @@
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
+//! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
 //! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
 //!   library.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
@@ -77,6 +77,8 @@ pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
 mod sync;
+#[cfg(feature = "http")]
+mod telemetry;
 pub mod time;
 pub mod wheel;
 

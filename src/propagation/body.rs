@@ -12,10 +12,11 @@ use pin_project_lite::pin_project;
 
 use super::pace::Pace;
 use super::protocol::{BoxError, Protocol};
-use super::stats::{Event, Stats};
+use super::stats::Stats;
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::ambient;
 use crate::deadline::{Expired, Provenance, current};
+use crate::telemetry::Stage;
 use crate::time::{Sleep, sleep_until};
 
 pin_project! {
@@ -99,7 +100,7 @@ impl<B, P> RequestBody<B, P> {
 impl Upload {
     fn expire(&mut self) -> Expired {
         if !std::mem::replace(&mut self.counted, true) {
-            self.stats.count(Event::InUpload);
+            self.stats.expired(Stage::Upload, self.provenance.origin());
         }
         Expired::new(self.provenance, Instant::now())
     }

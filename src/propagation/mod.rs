@@ -4,6 +4,8 @@
 //! - `http`, `grpc` (features of these names): tower layers for servers and clients.
 
 #[cfg(feature = "http")]
+mod account;
+#[cfg(feature = "http")]
 pub(crate) mod body;
 #[cfg(feature = "http")]
 pub mod client;

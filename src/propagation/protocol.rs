@@ -22,6 +22,9 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
     /// What a body fails with, and a client's call.
     type Error: StdError + Send + Sync + 'static;
 
+    /// Its name, in metrics and traces.
+    const NAME: &str;
+
     /// Where the body of an answer is.
     type Framing: fmt::Debug + Default + Send;
 

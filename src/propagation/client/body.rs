@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 
 use super::future::{Call, classify};
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::Event;
+use crate::telemetry::Stage;
 
 pin_project! {
     /// The body of the answer to a call of a [`Client`](super::Client).
@@ -63,7 +63,7 @@ where
         };
         // What comes too late isn't read, however much is there.
         if !call.is_late() {
-            match body.as_mut().poll_frame(cx) {
+            match call.run(|| body.as_mut().poll_frame(cx)) {
                 Poll::Pending => ready!(call.poll_expired(cx)),
                 Poll::Ready(Some(Ok(frame))) => {
                     let trailers = match frame.into_trailers() {
@@ -73,7 +73,7 @@ where
                         }
                         Ok(mut trailers) => {
                             if P::sanitize(&mut trailers) {
-                                call.stats().count(Event::BadDetails);
+                                call.stats().removed_details();
                             }
                             trailers
                         }
@@ -85,7 +85,7 @@ where
                     }
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let error = classify::<P>(call, P::other(error.into()), Event::InBody);
+                    let error = classify::<P>(call, P::other(error.into()), Stage::Body);
                     this.body.set(None);
                     *this.call = None;
                     return Poll::Ready(Some(Err(error)));
@@ -99,7 +99,7 @@ where
                 }
             }
         }
-        let expired = call.expire(Event::InBody);
+        let expired = call.expire(Stage::Body);
         this.body.set(None);
         *this.call = None;
         Poll::Ready(Some(Err(P::expired(expired))))

@@ -14,12 +14,14 @@ use tower_service::Service;
 use super::ResponseBody;
 use super::layer::Config;
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Deadline, Expired, Ledger, Origin, Phase, Provenance};
+use crate::deadline::{Deadline, Expired, Origin, Phase, Provenance};
+use crate::propagation::account::Account;
 use crate::propagation::body::Sent;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::{Event, Stats};
+use crate::propagation::stats::Stats;
+use crate::telemetry::{Stage, Trace};
 use crate::time::{Sleep, sleep_until};
 
 pin_project! {
@@ -48,10 +50,11 @@ pub(super) struct Call {
     provenance: Option<Provenance>,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
-    pace: Pace,
     /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
-    ledger: Ledger,
+    account: Account,
+    /// While there is a deadline.
+    trace: Option<Trace>,
     sent: Option<Sent>,
     peer: Option<Authority>,
 }
@@ -63,9 +66,10 @@ impl Call {
         peer: Option<Authority>,
         sent: Option<Sent>,
         pace: Pace,
+        trace: Option<Trace>,
     ) -> Self {
-        let ledger = Ledger::begin(Phase::Queue, pace.start());
-        Self { config, provenance, piece_at: None, pace, sleep: None, ledger, sent, peer }
+        let account = Account::begin(pace, &config.stats);
+        Self { config, provenance, piece_at: None, sleep: None, account, trace, sent, peer }
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -79,7 +83,8 @@ impl Call {
 
     /// The same, less exactly and for less, where it is asked all the time.
     pub(super) fn is_late(&self) -> bool {
-        self.limit().is_some_and(|limit| self.pace.has_come(limit.deadline().instant()))
+        let pace = self.account.pace();
+        self.limit().is_some_and(|limit| pace.has_come(limit.deadline().instant()))
     }
 
     /// What comes first: the deadline, or that of the next piece.
@@ -104,23 +109,40 @@ impl Call {
         Pin::new(sleep).poll(cx)
     }
 
-    pub(super) fn expire(&mut self, event: Event) -> Expired {
+    pub(super) fn expire(&mut self, stage: Stage) -> Expired {
         let limit = self.limit().expect("what has passed was there");
-        self.fail(event, limit, Instant::now())
+        self.fail(stage, limit, Instant::now())
     }
 
-    fn fail(&mut self, event: Event, limit: Provenance, now: Instant<Elapsed>) -> Expired {
-        self.stats().count(event);
-        if self.ledger.phase() == Phase::Send
-            && let Some(at) = self.sent.as_ref().and_then(Sent::get)
-        {
-            self.ledger.enter(Phase::Wait, at);
+    fn fail(&mut self, stage: Stage, limit: Provenance, now: Instant<Elapsed>) -> Expired {
+        if self.account.phase() == Phase::Send {
+            self.enter_wait();
         }
-        let expired = Expired::new(limit, now).with_ledger(&self.ledger);
-        match (&self.config.peer, &self.peer) {
+        let expired = self.account.explain(Expired::new(limit, now));
+        let expired = match (&self.config.peer, &self.peer) {
             (Some(peer), _) => expired.with_peer(peer.clone()),
             (None, Some(authority)) => expired.with_peer(authority.as_str()),
             (None, None) => expired,
+        };
+        self.stats().expired(stage, expired.origin());
+        if let Some(trace) = &self.trace {
+            trace.expired(stage, &expired);
+        }
+        expired
+    }
+
+    /// If the request is known to have been sent to its end.
+    fn enter_wait(&mut self) {
+        if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
+            self.account.enter_at(Phase::Wait, at);
+        }
+    }
+
+    /// Runs what is part of the call.
+    pub(super) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.trace {
+            Some(trace) => trace.run(f),
+            None => f(),
         }
     }
 
@@ -135,19 +157,18 @@ impl Call {
                     provenance.origin(),
                     provenance.set_at(),
                 );
-                return Err(self.fail(Event::OnArrival, shorter, now));
+                return Err(self.fail(Stage::Queue, shorter, now));
             }
         }
-        self.ledger.enter(if self.sent.is_some() { Phase::Send } else { Phase::Wait }, now);
+        let phase = if self.sent.is_some() { Phase::Send } else { Phase::Wait };
+        self.account.enter_at(phase, now);
         Ok(())
     }
 
     /// The answer has begun.
     fn answered(&mut self) {
-        if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
-            self.ledger.enter(Phase::Wait, at);
-        }
-        self.ledger.enter(Phase::Body, self.pace.now());
+        self.enter_wait();
+        self.account.enter(Phase::Body);
         self.read();
     }
 
@@ -192,51 +213,58 @@ where
             return Poll::Ready(Ok(response.map(ResponseBody::passing)));
         };
         if matches!(*dispatch, Dispatch::Over) {
-            let expired = call.expire(Event::OnArrival);
+            let expired = call.expire(Stage::Arrival);
             return Poll::Ready(Err(P::expired(expired)));
         }
         if dispatch.is_queued() {
-            match dispatch.as_mut().poll_ready(cx) {
+            match call.run(|| dispatch.as_mut().poll_ready(cx)) {
                 Poll::Pending => {
                     ready!(call.poll_expired(cx));
                     dispatch.set(Dispatch::Over);
-                    return Poll::Ready(Err(P::expired(call.expire(Event::OnArrival))));
+                    return Poll::Ready(Err(P::expired(call.expire(Stage::Queue))));
                 }
                 Poll::Ready(Err(error)) => {
                     let error = P::other(error.into());
-                    return Poll::Ready(Err(classify::<P>(call, error, Event::OnArrival)));
+                    return Poll::Ready(Err(classify::<P>(call, error, Stage::Queue)));
                 }
                 Poll::Ready(Ok(())) => {}
             }
             let now = Instant::now();
             let mut sent = Ok(());
-            dispatch.as_mut().call_if(|request| {
-                sent = call.send(request, now);
-                sent.is_ok()
-            });
+            let trace = call.trace.clone();
+            let mut begin = || {
+                dispatch.as_mut().call_if(|request| {
+                    sent = call.send(request, now);
+                    sent.is_ok()
+                });
+            };
+            match trace {
+                Some(trace) => trace.run(begin),
+                None => begin(),
+            }
             if let Err(expired) = sent {
                 dispatch.set(Dispatch::Over);
                 return Poll::Ready(Err(P::expired(expired)));
             }
         }
-        let response = match dispatch.as_mut().poll_called(cx) {
+        let response = match call.run(|| dispatch.as_mut().poll_called(cx)) {
             Poll::Pending => {
                 ready!(call.poll_expired(cx));
                 dispatch.set(Dispatch::Over);
-                return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders))));
+                return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
             }
             Poll::Ready(Err(error)) => {
                 let error = P::other(error.into());
-                return Poll::Ready(Err(classify::<P>(call, error, Event::BeforeHeaders)));
+                return Poll::Ready(Err(classify::<P>(call, error, Stage::Headers)));
             }
             Poll::Ready(Ok(response)) => response,
         };
         let (mut head, body) = response.into_parts();
         if P::sanitize(&mut head.headers) {
-            call.stats().count(Event::BadDetails);
+            call.stats().removed_details();
         }
         if P::may_be_expiry(&head) && call.has_expired() {
-            return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders))));
+            return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
         }
         call.answered();
         let body = ResponseBody::of(&head, body, this.call.take());
@@ -245,9 +273,9 @@ where
 }
 
 /// A failure after the deadline is the deadline's, whatever the transport calls it.
-pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, event: Event) -> P::Error {
+pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, stage: Stage) -> P::Error {
     if P::error_may_be_expiry(&error) && call.has_expired() {
-        return P::expired(call.expire(event));
+        return P::expired(call.expire(stage));
     }
     error
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::uri::Authority;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
@@ -21,7 +22,7 @@ use crate::propagation::http::Http;
 use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::request::Given;
-use crate::propagation::stats::Event;
+use crate::telemetry::{Role, Trace};
 
 /// The service of a [`ClientLayer`](super::ClientLayer).
 ///
@@ -62,17 +63,20 @@ impl<S, P: Protocol> Client<S, P> {
         }
         let now = Instant::<Elapsed>::now();
         let pace = Pace::from(now);
-        config.stats.count(Event::Request);
+        config.stats.request();
         let given = request.extensions_mut().remove::<Given>();
         let own = given.map(|Given(limit)| limit.deadline(now));
         let asked = config.outgoing.take(request.headers_mut(), now);
         let effective = config.outgoing.effective(provenance(), own, asked, now);
         let peer = config.peer.is_none().then(|| request.uri().authority().cloned()).flatten();
+        let name = config.peer.as_deref().or(peer.as_ref().map(Authority::as_str));
+        let mut trace = None;
         let (request, sent) = match effective {
             Some(provenance) => {
-                config.stats.count(Event::Limited);
+                config.stats.limited(provenance, now);
+                trace = Some(Trace::new(Role::Client(P::NAME), request.uri(), provenance, name));
                 if provenance.deadline().instant() <= now {
-                    let call = Call::new(self.config.clone(), effective, peer, None, pace);
+                    let call = Call::new(self.config.clone(), effective, peer, None, pace, trace);
                     return ClientFuture::too_late(call);
                 }
                 let sent = (!request.body().is_end_stream()).then(Sent::default);
@@ -84,7 +88,7 @@ impl<S, P: Protocol> Client<S, P> {
             }
             None => (request.map(pass), None),
         };
-        let call = Call::new(self.config.clone(), effective, peer, sent, pace);
+        let call = Call::new(self.config.clone(), effective, peer, sent, pace, trace);
         ClientFuture::calling(Dispatch::through(&mut self.inner, request), call)
     }
 }

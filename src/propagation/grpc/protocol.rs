@@ -43,6 +43,7 @@ impl Speaks for Grpc {
     type Error = Status;
     type Framing = Framing;
 
+    const NAME: &str = "grpc";
     const HEADER: Header = Header::GrpcTimeout;
 
     fn expired(expired: Expired) -> Status {

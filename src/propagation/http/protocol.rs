@@ -40,6 +40,7 @@ impl Speaks for Http {
     type Error = Error;
     type Framing = ();
 
+    const NAME: &str = "http";
     const HEADER: Header = Header::ConnectTimeoutMs;
 
     fn expired(expired: Expired) -> Error {

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use super::future::Call;
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::Event;
+use crate::telemetry::Stage;
 
 pin_project! {
     /// The body of an answer of a [`Server`](super::Server): the handler's, which has the deadline of its
@@ -98,7 +98,7 @@ where
         let expired = match polled {
             Some(Poll::Pending) => match call.open.poll_expired(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => call.expire(Event::InBody),
+                Poll::Ready(_) => call.expire(Stage::Body),
             },
             Some(Poll::Ready(Some(Ok(frame)))) => {
                 let fails = frame.trailers_ref().is_some_and(|it| P::is_failure_at_end(it));
@@ -111,7 +111,7 @@ where
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                call.expire(Event::InBody)
+                call.expire(Stage::Body)
             }
             Some(Poll::Ready(None)) => {
                 complete(this.call);
@@ -120,7 +120,7 @@ where
             Some(Poll::Ready(Some(Err(error)))) if !late => {
                 return Poll::Ready(Some(Err(P::other(error.into()))));
             }
-            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Event::InBody),
+            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Stage::Body),
         };
         this.source.set(Source::Whole { rest: None });
         *this.call = None;

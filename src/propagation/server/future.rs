@@ -13,13 +13,15 @@ use tower_service::Service;
 
 use super::ResponseBody;
 use super::layer::Config;
-use crate::clock::{Elapsed, Instant};
+use crate::clock::Instant;
 use crate::deadline::open::Open;
-use crate::deadline::{Deadline, Expired, Ledger, Phase, Provenance};
+use crate::deadline::{Deadline, Expired, Phase, Provenance};
+use crate::propagation::account::Account;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::pace::Pace;
 use crate::propagation::protocol::Protocol;
-use crate::propagation::stats::{Event, Stats};
+use crate::propagation::stats::Stats;
+use crate::telemetry::{Stage, Trace};
 
 pin_project! {
     /// The future of a [`Server`](super::Server).
@@ -41,27 +43,25 @@ pub(super) struct Call<P> {
     pub(super) deadline: Deadline,
     pub(super) open: Open,
     config: Arc<Config<P>>,
-    pace: Pace,
-    ledger: Ledger,
+    account: Account,
+    trace: Trace,
 }
 
 impl<P> Call<P> {
     pub(super) fn new(
         provenance: Provenance,
         config: Arc<Config<P>>,
-        now: Instant<Elapsed>,
+        pace: Pace,
+        trace: Trace,
     ) -> Self {
+        let account = Account::begin(pace, &config.stats);
         Self {
             deadline: provenance.deadline(),
             open: Open::with(provenance),
             config,
-            pace: Pace::from(now),
-            ledger: Ledger::begin(Phase::Queue, now),
+            account,
+            trace,
         }
-    }
-
-    pub(super) fn pace(&self) -> Pace {
-        self.pace
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -69,14 +69,14 @@ impl<P> Call<P> {
     }
 
     pub(super) fn has_expired(&self) -> bool {
-        self.pace.has_come(self.deadline.instant())
+        self.account.pace().has_come(self.deadline.instant())
     }
 
     /// Runs `f` in the call's scope, and counts it if it goes over the deadline. Returns also whether that
     /// had come when it ended.
     pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, bool) {
-        let began = self.pace.now();
-        let result = self.open.enter(f);
+        let began = self.account.pace().now();
+        let result = self.trace.run(|| self.open.enter(f));
         let late = self.has_expired();
         if late && began < self.deadline.instant() {
             self.stats().overrun(Instant::now() - self.deadline.instant());
@@ -85,12 +85,14 @@ impl<P> Call<P> {
     }
 
     pub(super) fn enter(&mut self, phase: Phase) {
-        self.ledger.enter(phase, self.pace.now());
+        self.account.enter(phase);
     }
 
-    pub(super) fn expire(&mut self, event: Event) -> Expired {
-        self.stats().count(event);
-        self.open.expire(Instant::now()).with_ledger(&self.ledger)
+    pub(super) fn expire(&mut self, stage: Stage) -> Expired {
+        let expired = self.account.explain(self.open.expire(Instant::now()));
+        self.stats().expired(stage, expired.origin());
+        self.trace.expired(stage, &expired);
+        expired
     }
 }
 
@@ -131,7 +133,7 @@ where
             match ready {
                 // What has expired isn't begun.
                 _ if late => {
-                    let expired = call.expire(Event::OnArrival);
+                    let expired = call.expire(Stage::Queue);
                     dispatch.set(Dispatch::Over);
                     return answer_expired(this.call, &expired);
                 }
@@ -150,14 +152,14 @@ where
                 let response = match result {
                     Ok(response) => response,
                     Err(_) if late => {
-                        let expired = call.expire(Event::BeforeHeaders);
+                        let expired = call.expire(Stage::Headers);
                         return answer_expired(this.call, &expired);
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (head, body) = response.into_parts();
                 if late && P::is_failure(&head) {
-                    let expired = call.expire(Event::BeforeHeaders);
+                    let expired = call.expire(Stage::Headers);
                     return answer_expired(this.call, &expired);
                 }
                 call.enter(Phase::Body);
@@ -176,8 +178,8 @@ fn expire_if_due<S, B, F, R, P: Protocol, E>(
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let Some(limited) = call else { return Poll::Pending };
     ready!(limited.open.poll_expired(cx));
-    let event = if dispatch.is_queued() { Event::OnArrival } else { Event::BeforeHeaders };
-    let expired = limited.expire(event);
+    let stage = if dispatch.is_queued() { Stage::Queue } else { Stage::Headers };
+    let expired = limited.expire(stage);
     dispatch.set(Dispatch::Over);
     answer_expired(call, &expired)
 }
