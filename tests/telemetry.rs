@@ -187,12 +187,14 @@ impl Visit for Fields {
     }
 }
 
+/// The names of the spans around, innermost first, and its own fields.
+type Told = (Vec<String>, Fields);
+
 /// Keeps spans and events by name, with all that was recorded in them.
 #[derive(Clone, Default)]
 struct Kept {
     spans: Arc<Mutex<BTreeMap<u64, (String, Fields)>>>,
-    /// With the names of the spans around, innermost first.
-    events: Arc<Mutex<Vec<(Vec<String>, Fields)>>>,
+    events: Arc<Mutex<Vec<Told>>>,
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Kept {
