@@ -8,6 +8,7 @@
 //! one TCP connection, with a handler that answers at once.
 //!
 //! - `bare`, the floor: no deadline anywhere.
+//! - `header`: a `grpc-timeout` that is another each time, which nobody reads: what it costs HTTP/2 to carry it.
 //! - `tonic`: `Endpoint::timeout` and `Server::timeout`.
 //! - `deadbeat`: `ClientLayer` with a timeout, and `ServerLayer`: the header is written and read as well.
 //!
@@ -22,13 +23,17 @@ use std::{
     convert::Infallible,
     future::{Future, Ready, ready},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::{Buf, BufMut};
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
-use http::uri::PathAndQuery;
+use http::{HeaderName, uri::PathAndQuery};
 use support::{is_test, now};
 use tokio::task::AbortHandle;
 use tonic::{
@@ -38,7 +43,7 @@ use tonic::{
     server::{NamedService, UnaryService},
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, util::MapRequest};
 
 /// Numbers, eight bytes each.
 #[derive(Clone, Copy, Default)]
@@ -116,16 +121,18 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum System {
     Bare,
+    Header,
     Tonic,
     Deadbeat,
 }
 
 impl System {
-    const ALL: [Self; 3] = [Self::Bare, Self::Tonic, Self::Deadbeat];
+    const ALL: [Self; 4] = [Self::Bare, Self::Header, Self::Tonic, Self::Deadbeat];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Header => "header",
             Self::Tonic => "tonic",
             Self::Deadbeat => "deadbeat",
         }
@@ -156,15 +163,32 @@ impl System {
     /// So many calls, so many at a time. How long each took.
     async fn round(self, concurrent: usize, calls: usize, timeout: Duration) -> Round {
         let (channel, serving) = self.start(timeout).await;
-        let round = if self == Self::Deadbeat {
-            let layer = ClientLayer::new().timeout(timeout);
-            round(layer.layer(channel), concurrent, calls).await
-        } else {
-            round(channel, concurrent, calls).await
+        let round = match self {
+            Self::Bare | Self::Tonic => round(channel, concurrent, calls).await,
+            Self::Header => round(with_header(channel), concurrent, calls).await,
+            Self::Deadbeat => {
+                let layer = ClientLayer::new().timeout(timeout);
+                round(layer.layer(channel), concurrent, calls).await
+            }
         };
         serving.abort();
         round
     }
+}
+
+type Requests = http::Request<Body>;
+
+fn with_header(
+    channel: Channel,
+) -> MapRequest<Channel, impl FnMut(Requests) -> Requests + Clone + Send> {
+    let micros = Arc::new(AtomicU64::new(1_000_000));
+    MapRequest::new(channel, move |mut request: Requests| {
+        // Ordering: Relaxed, a number.
+        let value = format!("{}u", micros.fetch_add(1, Relaxed));
+        let value = value.try_into().expect("digits");
+        request.headers_mut().insert(HeaderName::from_static("grpc-timeout"), value);
+        request
+    })
 }
 
 struct Round {
@@ -245,7 +269,7 @@ fn main() {
     println!("unary call, {calls} calls a round, {rounds} rounds, interleaved; times in µs");
     for concurrent in [1, 64, 512] {
         let calls = if concurrent == 1 { calls / 4 } else { calls };
-        let mut all: [Vec<Round>; 3] = Default::default();
+        let mut all: [Vec<Round>; 4] = Default::default();
         for _ in 0..rounds {
             let timeout = Duration::from_millis(rng.u64(1000..10_000));
             let mut order = System::ALL;

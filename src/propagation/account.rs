@@ -34,11 +34,7 @@ impl Account {
         self.ledger.phase()
     }
 
-    pub(crate) fn enter(&mut self, phase: Phase) {
-        self.enter_at(phase, self.pace.now());
-    }
-
-    pub(crate) fn enter_at(&mut self, phase: Phase, at: Instant<Elapsed>) {
+    pub(crate) fn enter(&mut self, phase: Phase, at: Instant<Elapsed>) {
         self.ledger.enter(phase, at);
     }
 

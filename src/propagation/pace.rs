@@ -23,6 +23,11 @@ fn active() -> Instant {
     with_current_clock(Clock::now_unordered)
 }
 
+/// The same at a moment that is known already: `about` now.
+pub(crate) fn has_come(at: Instant<Elapsed>, about: Instant<Elapsed>) -> bool {
+    about + NEAR >= at && at <= Instant::now()
+}
+
 impl Pace {
     /// From `now` on.
     pub(crate) fn from(now: Instant<Elapsed>) -> Self {
@@ -41,6 +46,6 @@ impl Pace {
 
     /// Whether `at` has come, by the true clock where it may have.
     pub(crate) fn has_come(&self, at: Instant<Elapsed>) -> bool {
-        self.now() + NEAR >= at && at <= Instant::now()
+        has_come(at, self.now())
     }
 }

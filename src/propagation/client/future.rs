@@ -134,7 +134,7 @@ impl Call {
     /// If the request is known to have been sent to its end.
     fn enter_wait(&mut self) {
         if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
-            self.account.enter_at(Phase::Wait, at);
+            self.account.enter(Phase::Wait, at);
         }
     }
 
@@ -161,14 +161,15 @@ impl Call {
             }
         }
         let phase = if self.sent.is_some() { Phase::Send } else { Phase::Wait };
-        self.account.enter_at(phase, now);
+        self.account.enter(phase, now);
         Ok(())
     }
 
     /// The answer has begun.
     fn answered(&mut self) {
         self.enter_wait();
-        self.account.enter(Phase::Body);
+        let now = self.account.pace().now();
+        self.account.enter(Phase::Body, now);
         self.read();
     }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -88,40 +89,40 @@ where
             let polled = body.poll_frame(cx);
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
-        let (polled, late) = if call.has_expired() {
-            // Late messages aren't sent, however many are there.
-            (None, true)
-        } else {
-            let (polled, late) = call.run(|| body.as_mut().poll_frame(cx));
-            (Some(polled), late)
-        };
-        let expired = match polled {
-            Some(Poll::Pending) => match call.open.poll_expired(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => call.expire(Stage::Body),
-            },
-            Some(Poll::Ready(Some(Ok(frame)))) => {
-                let fails = frame.trailers_ref().is_some_and(|it| P::is_failure_at_end(it));
-                if !(late && fails) {
-                    if let Some(data) = frame.data_ref() {
-                        P::pass(this.framing, data);
-                    }
-                    if frame.is_trailers() || body.is_end_stream() {
-                        complete(this.call);
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
+        let began = call.now();
+        // Late messages aren't sent, however many are there.
+        if !call.has_expired(began) {
+            let (polled, ended) = call.run(began, || body.as_mut().poll_frame(cx));
+            match polled {
+                Poll::Pending => {
+                    ready!(call.open.poll_expired(cx));
                 }
-                call.expire(Stage::Body)
+                Poll::Ready(Some(Ok(frame))) => {
+                    let fails = |trailers: &HeaderMap| {
+                        call.has_expired(ended) && P::is_failure_at_end(trailers)
+                    };
+                    if !frame.trailers_ref().is_some_and(fails) {
+                        if let Some(data) = frame.data_ref() {
+                            P::pass(this.framing, data);
+                        }
+                        if frame.is_trailers() || body.is_end_stream() {
+                            complete(this.call);
+                        }
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(None) => {
+                    complete(this.call);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if !call.has_expired(ended) {
+                        return Poll::Ready(Some(Err(P::other(error.into()))));
+                    }
+                }
             }
-            Some(Poll::Ready(None)) => {
-                complete(this.call);
-                return Poll::Ready(None);
-            }
-            Some(Poll::Ready(Some(Err(error)))) if !late => {
-                return Poll::Ready(Some(Err(P::other(error.into()))));
-            }
-            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Stage::Body),
-        };
+        }
+        let expired = call.expire(Stage::Body);
         this.source.set(Source::Whole { rest: None });
         *this.call = None;
         let end = P::cut(this.framing, expired);

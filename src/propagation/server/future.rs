@@ -13,12 +13,12 @@ use tower_service::Service;
 
 use super::ResponseBody;
 use super::layer::Config;
-use crate::clock::Instant;
+use crate::clock::{Elapsed, Instant};
 use crate::deadline::open::Open;
 use crate::deadline::{Deadline, Expired, Phase, Provenance};
 use crate::propagation::account::Account;
 use crate::propagation::dispatch::Dispatch;
-use crate::propagation::pace::Pace;
+use crate::propagation::pace::{Pace, has_come};
 use crate::propagation::protocol::Protocol;
 use crate::propagation::stats::Stats;
 use crate::telemetry::{Stage, Trace};
@@ -68,24 +68,29 @@ impl<P> Call<P> {
         &self.config.stats
     }
 
-    pub(super) fn has_expired(&self) -> bool {
-        self.account.pace().has_come(self.deadline.instant())
+    /// About.
+    pub(super) fn now(&self) -> Instant<Elapsed> {
+        self.account.pace().now()
     }
 
-    /// Runs `f` in the call's scope, and counts it if it goes over the deadline. Returns also whether that
-    /// had come when it ended.
-    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, bool) {
-        let began = self.account.pace().now();
+    /// Whether it had expired `about` then.
+    pub(super) fn has_expired(&self, about: Instant<Elapsed>) -> bool {
+        has_come(self.deadline.instant(), about)
+    }
+
+    /// Runs `f` in the call's scope, from `began` on, and counts it if it goes over the deadline. Returns also
+    /// when it ended.
+    pub(super) fn run<R>(
+        &mut self,
+        began: Instant<Elapsed>,
+        f: impl FnOnce() -> R,
+    ) -> (R, Instant<Elapsed>) {
         let result = self.trace.run(|| self.open.enter(f));
-        let late = self.has_expired();
-        if late && began < self.deadline.instant() {
+        let ended = self.now();
+        if began < self.deadline.instant() && self.has_expired(ended) {
             self.stats().overrun(Instant::now() - self.deadline.instant());
         }
-        (result, late)
-    }
-
-    pub(super) fn enter(&mut self, phase: Phase) {
-        self.account.enter(phase);
+        (result, ended)
     }
 
     pub(super) fn expire(&mut self, stage: Stage) -> Expired {
@@ -128,21 +133,23 @@ where
             return Poll::Ready(Ok(response.map(|body| ResponseBody::passing(body, None))));
         };
         let mut dispatch = this.dispatch.as_mut();
+        let mut began = call.now();
         if dispatch.is_queued() {
-            let (ready, late) = call.run(|| dispatch.as_mut().poll_ready(cx));
+            let ready;
+            (ready, began) = call.run(began, || dispatch.as_mut().poll_ready(cx));
             match ready {
                 // What has expired isn't begun.
-                _ if late => {
+                _ if call.has_expired(began) => {
                     let expired = call.expire(Stage::Queue);
                     dispatch.set(Dispatch::Over);
                     return answer_expired(this.call, &expired);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => call.enter(Phase::Wait),
+                Poll::Ready(Ok(())) => call.account.enter(Phase::Wait, began),
                 Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
             }
         }
-        let (polled, late) = call.run(|| {
+        let (polled, ended) = call.run(began, || {
             dispatch.as_mut().call();
             dispatch.as_mut().poll_called(cx)
         });
@@ -151,18 +158,18 @@ where
             Poll::Ready(result) => {
                 let response = match result {
                     Ok(response) => response,
-                    Err(_) if late => {
+                    Err(_) if call.has_expired(ended) => {
                         let expired = call.expire(Stage::Headers);
                         return answer_expired(this.call, &expired);
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (head, body) = response.into_parts();
-                if late && P::is_failure(&head) {
+                if call.has_expired(ended) && P::is_failure(&head) {
                     let expired = call.expire(Stage::Headers);
                     return answer_expired(this.call, &expired);
                 }
-                call.enter(Phase::Body);
+                call.account.enter(Phase::Body, ended);
                 let body = ResponseBody::passing(body, this.call.take());
                 Poll::Ready(Ok(Response::from_parts(head, body)))
             }
