@@ -147,8 +147,9 @@ impl Call {
     }
 
     /// The service is ready: the request is about to be sent. An error if it is too late for that.
-    fn send<B>(&mut self, request: &mut Request<B>, now: Instant<Elapsed>) -> Result<(), Expired> {
+    fn send<B>(&mut self, request: &mut Request<B>) -> Result<(), Expired> {
         if let Some(provenance) = self.provenance {
+            let now = Instant::now();
             let outgoing = &self.config.outgoing;
             let deadline = provenance.deadline();
             if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
@@ -161,6 +162,7 @@ impl Call {
             }
         }
         let phase = if self.sent.is_some() { Phase::Send } else { Phase::Wait };
+        let now = self.account.pace().now();
         self.account.enter(phase, now);
         Ok(())
     }
@@ -230,12 +232,11 @@ where
                 }
                 Poll::Ready(Ok(())) => {}
             }
-            let now = Instant::now();
             let mut sent = Ok(());
             let trace = call.trace.clone();
             let mut begin = || {
                 dispatch.as_mut().call_if(|request| {
-                    sent = call.send(request, now);
+                    sent = call.send(request);
                     sent.is_ok()
                 });
             };

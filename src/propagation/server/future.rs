@@ -133,26 +133,18 @@ where
             return Poll::Ready(Ok(response.map(|body| ResponseBody::passing(body, None))));
         };
         let mut dispatch = this.dispatch.as_mut();
-        let mut began = call.now();
-        if dispatch.is_queued() {
-            let ready;
-            (ready, began) = call.run(began, || dispatch.as_mut().poll_ready(cx));
-            match ready {
-                // What has expired isn't begun.
-                _ if call.has_expired(began) => {
-                    let expired = call.expire(Stage::Queue);
-                    dispatch.set(Dispatch::Over);
-                    return answer_expired(this.call, &expired);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => call.account.enter(Phase::Wait, began),
-                Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
-            }
+        let began = call.now();
+        let was_queued = dispatch.is_queued();
+        if was_queued && call.has_expired(began) {
+            // What has expired isn't begun.
+            let expired = call.expire(Stage::Queue);
+            dispatch.set(Dispatch::Over);
+            return answer_expired(this.call, &expired);
         }
-        let (polled, ended) = call.run(began, || {
-            dispatch.as_mut().call();
-            dispatch.as_mut().poll_called(cx)
-        });
+        let (polled, ended) = call.run(began, || dispatch.as_mut().poll(cx));
+        if was_queued && !dispatch.is_queued() {
+            call.account.enter(Phase::Wait, began);
+        }
         match polled {
             Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
             Poll::Ready(result) => {
