@@ -1,10 +1,11 @@
 //! What the layers tell to metrics and to traces, in virtual time.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use bytes::Bytes;
 use deadbeat::Manual;
@@ -190,23 +191,32 @@ impl Visit for Fields {
 /// The names of the spans around, innermost first, and its own fields.
 type Told = (Vec<String>, Fields);
 
-/// Keeps spans and events by name, with all that was recorded in them.
-#[derive(Clone, Default)]
+/// Spans and events of a thread by name, with all that was recorded in them.
+#[derive(Default)]
 struct Kept {
-    spans: Arc<Mutex<BTreeMap<u64, (String, Fields)>>>,
-    events: Arc<Mutex<Vec<Told>>>,
+    spans: BTreeMap<u64, (String, Fields)>,
+    events: Vec<Told>,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Kept {
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// Keeps them. One for all threads: what has no subscriber on one thread may be off for all others.
+struct Keeper;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Keeper {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let name = attributes.metadata().name().to_owned();
-        self.spans.lock().unwrap().insert(id.into_u64(), (name, fields));
+        KEPT.with_borrow_mut(|kept| kept.spans.insert(id.into_u64(), (name, fields)));
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
-        values.record(&mut self.spans.lock().unwrap().get_mut(&id.into_u64()).unwrap().1);
+        KEPT.with_borrow_mut(|kept| {
+            values.record(&mut kept.spans.get_mut(&id.into_u64()).unwrap().1);
+        });
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, context: Context<'_, S>) {
@@ -214,15 +224,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Ke
         event.record(&mut fields);
         let around = context.event_scope(event).into_iter().flatten();
         let names = around.map(|span| span.name().to_owned()).collect();
-        self.events.lock().unwrap().push((names, fields));
+        KEPT.with_borrow_mut(|kept| kept.events.push((names, fields)));
     }
 }
 
 fn traced(test: impl Future<Output = ()>) -> Kept {
-    let kept = Kept::default();
-    let subscriber = tracing_subscriber::registry().with(kept.clone());
-    tracing::subscriber::with_default(subscriber, || Manual::new().block_on(test));
-    kept
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let subscriber = tracing_subscriber::registry().with(Keeper);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    KEPT.take();
+    Manual::new().block_on(test);
+    KEPT.take()
 }
 
 #[test]
@@ -237,7 +251,7 @@ fn the_span_of_a_call_has_the_blame() {
         let request = ::http::Request::post("http://10.0.0.7:50051/shop.Stock/Reserve");
         client.oneshot(request.body(tonic::body::Body::empty()).unwrap()).await.unwrap_err();
     });
-    let spans = kept.spans.lock().unwrap();
+    let spans = kept.spans;
     let (name, fields) = spans.values().next().unwrap();
     assert_eq!(name, "deadline.client");
     let text = "deadline exceeded after 400ms of 400ms, set by the endpoint's timeout: no answer \
@@ -258,7 +272,7 @@ fn the_span_of_a_call_has_the_blame() {
     ] {
         assert_eq!(fields.0.get(field).map(String::as_str), Some(value), "{field}");
     }
-    let events = kept.events.lock().unwrap();
+    let events = kept.events;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].0, ["deadline.client"]);
     assert_eq!(events[0].1.0["message"], text);
@@ -282,9 +296,9 @@ fn a_handler_runs_in_the_span_of_its_call_and_so_do_the_calls_that_it_makes() {
         }));
         server.oneshot(get(&[("connect-timeout-ms", "500")])).await.unwrap();
     });
-    let events = kept.events.lock().unwrap();
+    let events = kept.events;
     assert_eq!(events[0].0, ["deadline.client", "deadline.server"]);
-    let spans = kept.spans.lock().unwrap();
+    let spans = kept.spans;
     assert_eq!(spans.values().next().unwrap().1.0["url.path"], "/apples");
 }
 
@@ -294,7 +308,7 @@ fn a_call_without_a_deadline_has_no_span() {
         let server = http::ServerLayer::new().layer(service_fn(async |_: ::http::Request<_>| ok()));
         server.oneshot(get(&[])).await.unwrap();
     });
-    assert!(kept.spans.lock().unwrap().is_empty());
+    assert!(kept.spans.is_empty());
 }
 
 // The guide.
