@@ -108,4 +108,10 @@ mod docs {
     #[cfg(feature = "tasks")]
     #[doc = include_str!("../docs/deadlines.md")]
     struct Deadlines;
+    #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/replacing-timeouts.md")]
+    struct ReplacingTimeouts;
+    #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/propagating-deadlines.md")]
+    struct PropagatingDeadlines;
 }
