@@ -129,7 +129,7 @@ where
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => call.enter(Phase::Wait, now),
-                Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
+                Poll::Pending => return expire_if_due(this.call, this.dispatch, now, cx),
             }
         }
         let (polled, now) = call.run(|| {
@@ -137,7 +137,7 @@ where
             dispatch.as_mut().poll_called(cx)
         });
         match polled {
-            Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
+            Poll::Pending => expire_if_due(this.call, this.dispatch, now, cx),
             Poll::Ready(result) => {
                 let late = call.has_expired(now);
                 let response = match result {
@@ -161,14 +161,19 @@ where
     }
 }
 
-/// After a poll of what runs in it.
+/// After a poll of what runs in it, which ended at `now`.
 fn expire_if_due<S, B, F, R, P: Protocol, E>(
     call: &mut Option<Call<P>>,
     mut dispatch: Pin<&mut Dispatch<S, B, F>>,
+    now: Instant<Elapsed>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let Some(limited) = call else { return Poll::Pending };
-    ready!(limited.open.poll_expired(cx));
+    // By the clock, before the timer: if another's is the first to wake the call, like that of tonic's
+    // server for the same header, the answer is ours all the same.
+    if !limited.has_expired(now) {
+        ready!(limited.open.poll_expired(cx));
+    }
     let event = if dispatch.is_queued() { Event::OnArrival } else { Event::BeforeHeaders };
     let expired = limited.expire(event, Instant::now());
     dispatch.set(Dispatch::Over);
