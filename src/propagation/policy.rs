@@ -225,23 +225,26 @@ impl Outgoing {
         }
     }
 
-    /// Writes what remains at `now`, less the allowance. An error if that is nothing, or nothing that the
-    /// header can say: the call isn't to be sent.
+    /// Writes what remains at `now`, less the allowance. Returns when the callee's time is up by that, which
+    /// is rounded and may be capped. An error if nothing remains, or nothing that the header can say: the
+    /// call isn't to be sent.
     pub(crate) fn stamp(
         &self,
         headers: &mut HeaderMap,
         deadline: Deadline,
         now: Instant<Elapsed>,
-    ) -> Result<(), CannotEncode> {
+    ) -> Result<Deadline, CannotEncode> {
         let mut encoder = self.encoder;
         if let Some(wall) = self.wall {
             encoder = encoder.wall(wall());
         }
         let remaining = deadline.earlier_by(self.allowance).remaining_at(now);
         let value = encoder.encode(self.header, remaining)?;
+        let told = Decoder::new().decode(self.header, [value.as_bytes()]);
+        let told = told.ok().and_then(|read| read.decoded.remaining());
         let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
         headers.insert(HeaderName::from_static(self.header.name()), value);
-        Ok(())
+        Ok(told.map_or(Deadline::NEVER, |told| Deadline::at(now + told)))
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Call {
     config: Arc<Config>,
     /// There may be none.
     provenance: Option<Provenance>,
+    /// When the callee's time is up, by what was written: not after the deadline.
+    told: Deadline,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
     sleep: Option<Sleep<Elapsed>>,
@@ -62,7 +64,8 @@ impl Call {
         now: Instant<Elapsed>,
     ) -> Self {
         let ledger = Ledger::begin(Phase::Queue, now);
-        Self { config, provenance, piece_at: None, sleep: None, ledger, sent, peer }
+        let told = Deadline::NEVER;
+        Self { config, provenance, told, piece_at: None, sleep: None, ledger, sent, peer }
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -101,6 +104,13 @@ impl Call {
         self.fail(event, limit, now)
     }
 
+    /// The same for a call that was cancelled, by the callee or on the way there, when the callee's time was
+    /// up, which may be before the deadline.
+    fn cancelled(&mut self, event: Event, now: Instant<Elapsed>) -> Option<Expired> {
+        let provenance = self.provenance.filter(|_| self.told.instant() <= now)?;
+        Some(self.fail(event, shortened(provenance, self.told), now))
+    }
+
     fn fail(&mut self, event: Event, limit: Provenance, now: Instant<Elapsed>) -> Expired {
         self.stats().count(event);
         if self.ledger.phase() == Phase::Send
@@ -121,13 +131,12 @@ impl Call {
         if let Some(provenance) = self.provenance {
             let outgoing = &self.config.outgoing;
             let deadline = provenance.deadline();
-            if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
-                let shorter = Provenance::new(
-                    deadline.earlier_by(outgoing.allowance),
-                    provenance.origin(),
-                    provenance.set_at(),
-                );
-                return Err(self.fail(Event::OnArrival, shorter, now));
+            match outgoing.stamp(request.headers_mut(), deadline, now) {
+                Ok(told) => self.told = told,
+                Err(_) => {
+                    let shorter = shortened(provenance, deadline.earlier_by(outgoing.allowance));
+                    return Err(self.fail(Event::OnArrival, shorter, now));
+                }
             }
         }
         self.ledger.enter(if self.sent.is_some() { Phase::Send } else { Phase::Wait }, now);
@@ -147,6 +156,11 @@ impl Call {
     pub(super) fn read(&mut self, now: Instant<Elapsed>) {
         self.piece_at = (self.config.idle != std::time::Duration::MAX).then_some(now);
     }
+}
+
+/// What set a deadline, for a part of its time.
+fn shortened(provenance: Provenance, deadline: Deadline) -> Provenance {
+    Provenance::new(deadline, provenance.origin(), provenance.set_at())
 }
 
 impl<S, B, F, P> ClientFuture<S, B, F, P> {
@@ -231,6 +245,11 @@ where
         if P::may_be_expiry(&head) && call.has_expired(now) {
             return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
         }
+        if P::is_cancelled(&head)
+            && let Some(expired) = call.cancelled(Event::BeforeHeaders, now)
+        {
+            return Poll::Ready(Err(P::expired(expired)));
+        }
         call.answered(now);
         let body = ResponseBody::of(&head, body, this.call.take());
         Poll::Ready(Ok(Response::from_parts(head, body)))
@@ -242,6 +261,11 @@ pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, event: Eve
     let now = Instant::now();
     if P::error_may_be_expiry(&error) && call.has_expired(now) {
         return P::expired(call.expire(event, now));
+    }
+    if P::error_is_cancelled(&error)
+        && let Some(expired) = call.cancelled(event, now)
+    {
+        return P::expired(expired);
     }
     error
 }
