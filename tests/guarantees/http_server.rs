@@ -389,6 +389,21 @@ fn a_connection_survives_a_late_handler_and_over_http_2_a_late_body() {
 }
 
 #[test]
+fn over_http_1_a_connection_does_not_survive_an_upload_that_nobody_reads() {
+    one(async |manual| {
+        let service = ServerLayer::new()
+            .layer(service_fn(|_: Ours| pending::<Result<Response<Body>, Infallible>>()));
+        let mut io = serve(&manual, false, service);
+        let head = "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 300\r\n\
+                    transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+        io.write_all(head.as_bytes()).await.unwrap();
+        let mut read = vec![];
+        io.read_to_end(&mut read).await.unwrap();
+        assert!(read.starts_with(b"HTTP/1.1 504 "), "{}", String::from_utf8_lossy(&read));
+    });
+}
+
+#[test]
 fn a_body_that_nobody_polls_does_not_notice() {
     // Over HTTP/2, the client's window is shut.
     one(async |manual| {
