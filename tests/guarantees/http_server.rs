@@ -175,11 +175,11 @@ async fn the_tasks_of_a_handler_that_is_late_end() {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
             tokio::spawn(connection);
-            sender.send_request(get(50)).await.unwrap()
+            sender.send_request(get(500)).await.unwrap()
         } else {
             let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
             tokio::spawn(connection);
-            sender.send_request(get(50)).await.unwrap()
+            sender.send_request(get(500)).await.unwrap()
         };
         assert!(is_expired(&response));
         let cancelled = within(told.recv()).await.unwrap().unwrap_err();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
+use deadbeat::clock;
 use deadbeat::deadline::{self, Cancelled, Provenance};
 use deadbeat::time::{Duration, Instant, sleep};
 use h2::client::SendRequest;
@@ -423,4 +424,16 @@ pub(crate) async fn called(told: &mut UnboundedReceiver<Event>) -> Option<Proven
         Event::Called(_, provenance) => provenance,
         other => panic!("{other:?}"),
     }
+}
+
+/// Begins a call, and lets it wait. Until when that has been done, by the clock.
+pub(crate) async fn begin<F: Future<Output: std::fmt::Debug>>(
+    mut call: Pin<&mut F>,
+) -> clock::Instant<clock::Elapsed> {
+    std::future::poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        assert!(polled.is_pending(), "{polled:?}");
+        Poll::Ready(clock::Instant::now())
+    })
+    .await
 }

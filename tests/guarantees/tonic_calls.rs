@@ -27,11 +27,11 @@ async fn the_deadline_of_a_call_covers_its_streams_in_both_directions() {
     for (ours, theirs) in [(true, true), (true, false), (false, true)] {
         let (test, mut told) = Test::new();
         let address = if theirs {
-            served!(Server::builder().layer(ServerLayer::new().maximum(500 * MS)), test)
+            served!(Server::builder().layer(ServerLayer::new().maximum(1000 * MS)), test)
         } else {
             served!(Server::builder(), test)
         };
-        let timeout = if ours { 500 * MS } else { Duration::MAX };
+        let timeout = if ours { 1000 * MS } else { Duration::MAX };
         let client = ClientLayer::new().timeout(timeout).layer(channel(address).await);
         let (send, numbers) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ async fn the_deadline_of_a_call_covers_its_streams_in_both_directions() {
         assert_eq!(within(echoes.message()).await.unwrap(), Some(0));
         let status = failure(&mut echoes).await;
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-        assert!(begun.elapsed() >= 500 * MS);
+        assert!(begun.elapsed() >= 1000 * MS);
         // The handler's side: what reads is told, and what answers is dropped.
         let provenance = called(&mut told).await;
         assert_eq!(provenance.is_some(), theirs);

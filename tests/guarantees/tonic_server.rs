@@ -52,7 +52,8 @@ async fn a_handler_has_what_its_caller_has() {
     assert_eq!(provenance.budget(), Duration::from_secs(60));
     assert_eq!(provenance.origin(), Origin::Header("grpc-timeout"));
     // Counted from when the headers came.
-    assert!(provenance.deadline().remaining() <= Duration::from_secs(60) - (Instant::now() - at));
+    let passed = Instant::now() - at;
+    assert!(provenance.deadline().remaining() <= Duration::from_secs(60) - passed);
     assert!(at >= sent);
 }
 
@@ -63,7 +64,7 @@ async fn time_in_the_queue_of_a_limit_within_counts_and_what_expires_there_is_no
     let mut limited = Server::builder().layer(layer.clone()).layer(ConcurrencyLimitLayer::new(1));
     let address = served!(limited, test);
     let channel = channel(address).await;
-    let first = tokio::spawn(nap(channel.clone(), 700));
+    let first = tokio::spawn(nap(channel.clone(), 1000));
     // It has the slot now.
     called(&mut told).await;
     let mut h2 = frames(address, &mut h2::client::Builder::new()).await;
@@ -97,13 +98,12 @@ async fn time_in_the_queue_of_tonics_own_limit_does_not_count() {
         response
     };
     let first = ask(300, "");
-    called(&mut told).await;
-    let begun = Instant::now();
+    let Event::Called(first_at, _) = next(&mut told).await else { panic!("it isn't called") };
     // Half of the first one's time, and it is handled all the same: with all of that still left.
     let second = ask(0, "150m");
     let Event::Dropped = next(&mut told).await else { panic!("both at once") };
     let Event::Called(at, Some(provenance)) = next(&mut told).await else { panic!() };
-    assert!(at - begun >= 200 * MS);
+    assert!(at - first_at >= 300 * MS);
     assert_eq!(provenance.budget(), 150 * MS);
     assert_eq!(status(first).await.unwrap(), Code::Ok);
     status(second).await.unwrap();
@@ -126,7 +126,7 @@ async fn what_has_expired_on_arrival_never_reaches_the_handler() {
 async fn a_handler_that_is_late_is_dropped_with_its_tasks() {
     // By a header, and by the server's own maximum.
     for (layer, timeout) in
-        [(ServerLayer::new(), "200m"), (ServerLayer::new().maximum(200 * MS), "")]
+        [(ServerLayer::new(), "500m"), (ServerLayer::new().maximum(500 * MS), "")]
     {
         let (test, mut told) = Test::new();
         let address = served!(Server::builder().layer(layer.clone()), test);
@@ -137,7 +137,7 @@ async fn a_handler_that_is_late_is_dropped_with_its_tasks() {
         let begun = Instant::now();
         called(&mut told).await;
         let mut ended = vec![next(&mut told).await, next(&mut told).await];
-        assert!(begun.elapsed() >= 100 * MS);
+        assert!(begun.elapsed() >= 400 * MS);
         ended.sort_by_key(|event| matches!(event, Event::Task(_)));
         let [Event::Dropped, Event::Task(Err(cancelled))] = &ended[..] else { panic!("{ended:?}") };
         assert!(cancelled.is_deadline(), "{cancelled}");
@@ -165,7 +165,7 @@ async fn an_answer_that_is_late_ends_with_its_status_between_two_messages() {
     let layer = ServerLayer::new();
     let address = served!(Server::builder().layer(layer.clone()), test);
     let mut h2 = frames(address, &mut h2::client::Builder::new()).await;
-    let request = head(address, "/test.Test/Drip", "500m");
+    let request = head(address, "/test.Test/Drip", "1S");
     let (response, mut upload) = h2.send_request(request, false).unwrap();
     upload.send_data(message(50), true).unwrap();
     assert_eq!(status(response).await.unwrap(), Code::DeadlineExceeded);
@@ -236,12 +236,12 @@ async fn a_body_that_nobody_polls_does_not_notice() {
     let layer = ServerLayer::new();
     let address = served!(Server::builder().layer(layer.clone()), test);
     let mut h2 = frames(address, h2::client::Builder::new().initial_window_size(0)).await;
-    let request = head(address, "/test.Test/Flood", "300m");
+    let request = head(address, "/test.Test/Flood", "1S");
     let (response, mut upload) = h2.send_request(request, false).unwrap();
     upload.send_data(message(0), true).unwrap();
     let body = within(response).await.unwrap().into_body();
     called(&mut told).await;
-    sleep(600 * MS).await;
+    sleep(2000 * MS).await;
     assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)));
     assert_eq!(layer.stats().expired_in_body(), 0);
     // What ends it is the client.

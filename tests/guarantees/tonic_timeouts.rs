@@ -117,9 +117,9 @@ async fn tonics_own_client_is_ended_by_what_it_wrote_and_by_what_we_keep() {
 #[tokio::test]
 async fn tonics_timeouts_end_with_the_head_and_ours_with_the_call() {
     let (test, _told) = Test::new();
-    let address = served!(Server::builder().timeout(200 * MS), test);
-    let channel = within(endpoint(address).timeout(200 * MS).connect()).await.unwrap();
-    let client = ClientLayer::new().timeout(Duration::from_secs(1)).layer(channel);
+    let address = served!(Server::builder().timeout(500 * MS), test);
+    let channel = within(endpoint(address).timeout(500 * MS).connect()).await.unwrap();
+    let client = ClientLayer::new().timeout(1500 * MS).layer(channel);
     let mut numbers = stream(client, "/test.Test/Drip", 100).await.unwrap();
     // Long after either of tonic's.
     let status = failure(&mut numbers).await;
