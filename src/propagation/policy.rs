@@ -453,12 +453,13 @@ mod tests {
             }
             outgoing.strip(&mut headers);
             let later = now() + passes;
-            if outgoing.stamp(&mut headers, effective.deadline(), later).is_ok() {
+            if let Ok(told) = outgoing.stamp(&mut headers, effective.deadline(), later) {
                 // What says other things too stays: neither makes a deadline later.
                 headers.remove(Header::Prefer.name());
                 headers.remove(Header::AmzSdkRequest.name());
                 prop_assert_eq!(headers.len(), 1);
                 let sent = outgoing.asked(&headers, later).unwrap();
+                prop_assert_eq!(told, sent);
                 prop_assert!(sent <= effective.deadline().earlier_by(allowance));
                 prop_assert!(sent.instant() > later);
             }
