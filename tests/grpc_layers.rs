@@ -348,3 +348,14 @@ async fn the_allowance_is_set_aside() {
     let remained = scope(begun, nap(channel, Request::new(0))).await.unwrap().unwrap();
     assert!(remained <= 59_995, "{remained}");
 }
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_when_the_callees_time_is_up_has_expired() {
+    let minute = Duration::from_secs(60);
+    let layer = ClientLayer::new().timeout(minute).allowance(minute - Duration::from_millis(100));
+    for layered in [true, false] {
+        // By tonic's `Channel`, which keeps the header that it passes on; or by the server.
+        let status = nap(layer.layer(serve(layered).await), Request::new(60_000)).await;
+        assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::codec::{
-    CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed,
+    CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed, Value,
     is_timeout_header,
 };
 use crate::clock::{Elapsed, Instant};
@@ -261,15 +261,27 @@ impl Outgoing {
         deadline: Deadline,
         now: Instant<Elapsed>,
     ) -> Result<(), CannotEncode> {
+        let value = self.value(deadline, now)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
+        headers.insert(self.written.name.clone(), value);
+        Ok(())
+    }
+
+    /// When a callee's time is up that was told so `at` then, which is rounded and may be capped. `None` if
+    /// what is written holds a date.
+    pub(crate) fn told(&self, deadline: Deadline, at: Instant<Elapsed>) -> Option<Deadline> {
+        let value = self.value(deadline, at).ok()?;
+        let told = Decoder::new().decode(self.written.header, [value.as_bytes()]).ok()?;
+        told.decoded.remaining().map(|told| Deadline::at(at + told))
+    }
+
+    fn value(&self, deadline: Deadline, now: Instant<Elapsed>) -> Result<Value, CannotEncode> {
         let mut encoder = self.encoder;
         if let Some(wall) = self.wall {
             encoder = encoder.wall(wall());
         }
         let remaining = deadline.earlier_by(self.allowance).remaining_at(now);
-        let value = encoder.encode(self.written.header, remaining)?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
-        headers.insert(self.written.name.clone(), value);
-        Ok(())
+        encoder.encode(self.written.header, remaining)
     }
 }
 
@@ -483,6 +495,7 @@ mod tests {
                 headers.remove(Header::AmzSdkRequest.name());
                 prop_assert_eq!(headers.len(), 1);
                 let sent = outgoing.take(&mut headers, later).unwrap();
+                prop_assert_eq!(outgoing.told(effective.deadline(), later), Some(sent));
                 prop_assert!(sent <= effective.deadline().earlier_by(allowance));
                 prop_assert!(sent.instant() > later);
             }

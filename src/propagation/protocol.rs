@@ -71,6 +71,12 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     fn error_may_be_expiry(error: &Self::Error) -> bool;
 
+    /// Whether it is what others make of the time that they were told, once that is up. Narrower than the
+    /// above: the call's own time isn't.
+    fn is_cancelled(head: &response::Parts) -> bool;
+
+    fn error_is_cancelled(error: &Self::Error) -> bool;
+
     /// Whether a body that ends without trailers is incomplete.
     fn needs_trailers(head: &response::Parts) -> bool;
 

@@ -48,6 +48,8 @@ pub(super) struct Call {
     config: Arc<Config>,
     /// There may be none.
     provenance: Option<Provenance>,
+    /// When the header was written, if one was.
+    sent_at: Option<Instant<Elapsed>>,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
     /// Made when it has to wait.
@@ -69,7 +71,18 @@ impl Call {
         trace: Option<Trace>,
     ) -> Self {
         let account = Account::begin(pace, &config.stats);
-        Self { config, provenance, piece_at: None, sleep: None, account, trace, sent, peer }
+        let sent_at = None;
+        Self {
+            config,
+            provenance,
+            sent_at,
+            piece_at: None,
+            sleep: None,
+            account,
+            trace,
+            sent,
+            peer,
+        }
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -114,6 +127,14 @@ impl Call {
         self.fail(stage, limit, Instant::now())
     }
 
+    /// The same for a call that was cancelled, by the callee or on the way there, when the callee's time was
+    /// up, which may be before the deadline.
+    fn cancelled(&mut self, stage: Stage) -> Option<Expired> {
+        let (provenance, now) = (self.provenance?, Instant::now());
+        let told = self.config.outgoing.told(provenance.deadline(), self.sent_at?)?;
+        (told.instant() <= now).then(|| self.fail(stage, shortened(provenance, told), now))
+    }
+
     fn fail(&mut self, stage: Stage, limit: Provenance, now: Instant<Elapsed>) -> Expired {
         if self.account.phase() == Phase::Send {
             self.enter_wait();
@@ -152,12 +173,9 @@ impl Call {
             let now = Instant::now();
             let outgoing = &self.config.outgoing;
             let deadline = provenance.deadline();
+            self.sent_at = Some(now);
             if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
-                let shorter = Provenance::new(
-                    deadline.earlier_by(outgoing.allowance),
-                    provenance.origin(),
-                    provenance.set_at(),
-                );
+                let shorter = shortened(provenance, deadline.earlier_by(outgoing.allowance));
                 return Err(self.fail(Stage::Queue, shorter, now));
             }
         }
@@ -179,6 +197,11 @@ impl Call {
     pub(super) fn read(&mut self) {
         self.piece_at = (self.config.idle != std::time::Duration::MAX).then(Instant::now);
     }
+}
+
+/// What set a deadline, for a part of its time.
+fn shortened(provenance: Provenance, deadline: Deadline) -> Provenance {
+    Provenance::new(deadline, provenance.origin(), provenance.set_at())
 }
 
 impl<S, B, F, P> ClientFuture<S, B, F, P> {
@@ -268,6 +291,11 @@ where
         if P::may_be_expiry(&head) && call.has_expired() {
             return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
         }
+        if P::is_cancelled(&head)
+            && let Some(expired) = call.cancelled(Stage::Headers)
+        {
+            return Poll::Ready(Err(P::expired(expired)));
+        }
         call.answered();
         let body = ResponseBody::of(&head, body, this.call.take());
         Poll::Ready(Ok(Response::from_parts(head, body)))
@@ -278,6 +306,11 @@ where
 pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, stage: Stage) -> P::Error {
     if P::error_may_be_expiry(&error) && call.has_expired() {
         return P::expired(call.expire(stage));
+    }
+    if P::error_is_cancelled(&error)
+        && let Some(expired) = call.cancelled(stage)
+    {
+        return P::expired(expired);
     }
     error
 }

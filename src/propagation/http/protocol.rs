@@ -101,6 +101,14 @@ impl Speaks for Http {
         true
     }
 
+    fn is_cancelled(_: &response::Parts) -> bool {
+        false
+    }
+
+    fn error_is_cancelled(_: &Error) -> bool {
+        false
+    }
+
     fn needs_trailers(_: &response::Parts) -> bool {
         false
     }

@@ -94,8 +94,11 @@ where
         if !call.has_expired(began) {
             let (polled, ended) = call.run(began, || body.as_mut().poll_frame(cx));
             match polled {
+                // By the clock first: another's timer may be the one that has woken it.
                 Poll::Pending => {
-                    ready!(call.open.poll_expired(cx));
+                    if !call.has_expired(ended) {
+                        ready!(call.open.poll_expired(cx));
+                    }
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let fails = |trailers: &HeaderMap| {

@@ -146,7 +146,7 @@ where
             call.account.enter(Phase::Wait, began);
         }
         match polled {
-            Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
+            Poll::Pending => expire_if_due(this.call, this.dispatch, ended, cx),
             Poll::Ready(result) => {
                 let response = match result {
                     Ok(response) => response,
@@ -169,14 +169,19 @@ where
     }
 }
 
-/// After a poll of what runs in it.
+/// After a poll of what runs in it, which ended at `now`.
 fn expire_if_due<S, B, F, R, P: Protocol, E>(
     call: &mut Option<Call<P>>,
     mut dispatch: Pin<&mut Dispatch<S, B, F>>,
+    now: Instant<Elapsed>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let Some(limited) = call else { return Poll::Pending };
-    ready!(limited.open.poll_expired(cx));
+    // By the clock, before the timer: if another's is the first to wake the call, like that of tonic's
+    // server for the same header, the answer is ours all the same.
+    if !limited.has_expired(now) {
+        ready!(limited.open.poll_expired(cx));
+    }
     let stage = if dispatch.is_queued() { Stage::Queue } else { Stage::Headers };
     let expired = limited.expire(stage);
     dispatch.set(Dispatch::Over);
