@@ -16,6 +16,9 @@ mod dispatch;
 mod finish;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(all(feature = "http", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod harness;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]

@@ -72,6 +72,15 @@ impl Settings {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Settings {
+    /// The latest that any call has which comes `now`.
+    pub(crate) fn most(&self, now: Instant<Elapsed>) -> Deadline {
+        let limit = if self.trusted { self.maximum } else { self.maximum.min(self.default) };
+        Deadline::at(now + limit)
+    }
+}
+
 /// A header with its name as a map of headers finds it soonest.
 #[derive(Clone, Debug)]
 struct Named {
