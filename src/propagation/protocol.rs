@@ -68,6 +68,16 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     fn error_may_be_expiry(error: &Self::Error) -> bool;
 
+    /// Whether it says no more than that somebody gave up: what others make of a deadline that they were
+    /// given, and nothing that the callee would have to say.
+    fn is_cancelled(_: &response::Parts) -> bool {
+        false
+    }
+
+    fn error_is_cancelled(_: &Self::Error) -> bool {
+        false
+    }
+
     /// Whether a body that ends without trailers is incomplete.
     fn needs_trailers(head: &response::Parts) -> bool;
 

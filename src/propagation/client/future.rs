@@ -74,6 +74,22 @@ impl Call {
         self.limit().is_some_and(|limit| limit.deadline().instant() <= now)
     }
 
+    /// What ended a call that failed at `now`, if it was time: its own deadline, or, if the failure says only
+    /// that somebody gave up, what the callee was given. tonic's `Channel` keeps that one, too.
+    fn passed(&self, now: Instant<Elapsed>, is_cancelled: bool) -> Option<Provenance> {
+        let has_passed = |limit: &Provenance| limit.deadline().instant() <= now;
+        let own = self.limit().filter(has_passed);
+        own.or_else(|| self.given().filter(|limit| is_cancelled && has_passed(limit)))
+    }
+
+    /// What the callee has.
+    fn given(&self) -> Option<Provenance> {
+        self.provenance.map(|it| {
+            let deadline = it.deadline().earlier_by(self.config.outgoing.allowance);
+            Provenance::new(deadline, it.origin(), it.set_at())
+        })
+    }
+
     /// What comes first: the deadline, or that of the next piece.
     fn limit(&self) -> Option<Provenance> {
         let idle = self
@@ -118,16 +134,10 @@ impl Call {
 
     /// The service is ready: the request is about to be sent. An error if it is too late for that.
     fn send<B>(&mut self, request: &mut Request<B>, now: Instant<Elapsed>) -> Result<(), Expired> {
-        if let Some(provenance) = self.provenance {
+        if let (Some(provenance), Some(given)) = (self.provenance, self.given()) {
             let outgoing = &self.config.outgoing;
-            let deadline = provenance.deadline();
-            if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
-                let shorter = Provenance::new(
-                    deadline.earlier_by(outgoing.allowance),
-                    provenance.origin(),
-                    provenance.set_at(),
-                );
-                return Err(self.fail(Event::OnArrival, shorter, now));
+            if outgoing.stamp(request.headers_mut(), provenance.deadline(), now).is_err() {
+                return Err(self.fail(Event::OnArrival, given, now));
             }
         }
         self.ledger.enter(if self.sent.is_some() { Phase::Send } else { Phase::Wait }, now);
@@ -228,8 +238,10 @@ where
             call.stats().count(Event::BadDetails);
         }
         let now = Instant::now();
-        if P::may_be_expiry(&head) && call.has_expired(now) {
-            return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
+        if P::may_be_expiry(&head)
+            && let Some(limit) = call.passed(now, P::is_cancelled(&head))
+        {
+            return Poll::Ready(Err(P::expired(call.fail(Event::BeforeHeaders, limit, now))));
         }
         call.answered(now);
         let body = ResponseBody::of(&head, body, this.call.take());
@@ -240,8 +252,10 @@ where
 /// A failure after the deadline is the deadline's, whatever the transport calls it.
 pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, event: Event) -> P::Error {
     let now = Instant::now();
-    if P::error_may_be_expiry(&error) && call.has_expired(now) {
-        return P::expired(call.expire(event, now));
+    if P::error_may_be_expiry(&error)
+        && let Some(limit) = call.passed(now, P::error_is_cancelled(&error))
+    {
+        return P::expired(call.fail(event, limit, now));
     }
     error
 }

@@ -44,7 +44,9 @@
 //! - The `grpc-timeout` of [`Request::set_timeout`](tonic::Request::set_timeout) is a limit among the others,
 //!   and is written anew.
 //! - CANCELLED, UNAVAILABLE or INTERNAL from a peer or a proxy is DEADLINE_EXCEEDED once the call's own
-//!   deadline has passed, by the clock; before, it stays what it is.
+//!   deadline has passed, by the clock; before, it stays what it is. CANCELLED is so already once that of the
+//!   callee has passed, which is earlier by the [allowance](super::client::ClientLayer::allowance):
+//!   `tonic::transport::Channel` keeps that one itself, so over it a call waits no longer than the callee may.
 //! - A `grpc-status-details-bin` that isn't base64 is removed, since tonic would panic.
 //! - Inside `tonic::transport::Channel`, calls wait and connections are made after the value is written:
 //!   the callee then has more time than is left, by so much; the caller's own deadline holds.

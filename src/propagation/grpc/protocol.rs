@@ -123,6 +123,14 @@ impl Speaks for Grpc {
         may_be_expiry(status.code())
     }
 
+    fn is_cancelled(head: &response::Parts) -> bool {
+        code(&head.headers) == Some(Code::Cancelled)
+    }
+
+    fn error_is_cancelled(status: &Status) -> bool {
+        status.code() == Code::Cancelled
+    }
+
     fn needs_trailers(head: &response::Parts) -> bool {
         !head.headers.contains_key(STATUS)
     }
