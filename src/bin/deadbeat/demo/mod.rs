@@ -19,8 +19,7 @@ mod play;
 mod service;
 mod story;
 
-#[allow(clippy::all, missing_docs, unreachable_pub, unused_qualifications)]
-#[allow(clippy::pedantic, reason = "it is generated")]
+#[allow(clippy::all, clippy::use_self, unnameable_types, unreachable_pub, reason = "generated")]
 mod proto {
     include!("proto/shop.rs");
 }

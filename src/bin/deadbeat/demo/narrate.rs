@@ -9,6 +9,9 @@ use humantime::format_duration;
 use std::io::{self, Write};
 use std::time::Duration;
 
+/// The longest line of a text that has to be broken.
+const WIDE: usize = 100;
+
 /// What there is to know before.
 pub(super) fn open(out: &mut impl Write, budget: Budget) -> io::Result<()> {
     writeln!(
@@ -56,18 +59,14 @@ fn slow(out: &mut impl Write, budget: Budget, ink: Ink, played: &Played) -> io::
     let (item, all) = (budget.slow_item(), budget.slow_item() * ITEMS);
     writeln!(out, "\n2. `stock` turns slow: {} an item, {} for all\n", ms(item), ms(all))?;
     bars(out, budget, ink, played)?;
-    writeln!(out, "\n  What each of them heard:\n")?;
     for hop in [Hop::Orders, Hop::Gateway] {
         if let Some((from, code, text)) = played.stay(hop).and_then(|stay| stay.heard) {
-            writeln!(out, "  {hop:<8} from {from:<8} {code}: {text}")?;
+            blame(out, hop, from, code, text)?;
         }
     }
     let sight = &played.sight;
-    let (from, status) = match sight.status {
-        Some(status) => (Hop::Gateway, status.to_string()),
-        None => (Hop::Client, "gave up".into()),
-    };
-    writeln!(out, "  {:<8} from {from:<8} {status}: {}", Hop::Client, sight.text)?;
+    let status = sight.status.map_or("gave up".into(), |status| status.to_string());
+    blame(out, Hop::Client, Hop::Gateway, &status, &sight.text)?;
     let Some((at_ns, end)) = played.work_ended() else { return Ok(()) };
     let (at, took) = (played.since_begin(at_ns), played.took());
     let how = match end {
@@ -85,6 +84,22 @@ fn slow(out: &mut impl Write, budget: Budget, ink: Ink, played: &Played) -> io::
         played.items(),
         played.items_after_all()
     )
+}
+
+/// What a call to the next hop came to.
+fn blame(out: &mut impl Write, hop: Hop, next: Hop, code: &str, text: &str) -> io::Result<()> {
+    write!(out, "\n  {hop}, of its call to {next}: {code}")?;
+    let mut column = WIDE;
+    for word in text.split_whitespace() {
+        let width = word.chars().count() + 1;
+        if column + width > WIDE {
+            write!(out, "\n   ")?;
+            column = 3;
+        }
+        write!(out, " {word}")?;
+        column += width;
+    }
+    writeln!(out)
 }
 
 fn bars(out: &mut impl Write, budget: Budget, ink: Ink, played: &Played) -> io::Result<()> {
@@ -150,7 +165,8 @@ pub(super) fn compare(out: &mut impl Write, budget: Budget, calls: &[Played]) ->
          each hop; tokio::spawn, tokio::task::spawn_blocking\n\n\
          In its handler, both stop: a client that gives up hangs up, and each hop drops what it does for it. A\n\
          task or a thread isn't part of what is dropped; behind a dead link nobody hears that somebody hung up,\n\
-         and the timeout there began when the call came, not when it was made.",
+         and the timeout there began when the call came, not when it was made. A thread that is told to stop\n\
+         finishes the item that it is at.",
         total(Side::Deadbeat),
         total(Side::Tonic)
     )

@@ -11,14 +11,12 @@ mod work;
 
 use super::event::What;
 use super::story::{Budget, Hop, Side};
-use axum::Router;
-use axum::serve::ListenerExt;
+use deadbeat::deadline::Expired;
 use deadbeat::propagation::{client::Client, grpc};
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
 use std::thread;
-use tokio::net::TcpListener;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
@@ -83,38 +81,28 @@ impl Settings {
     }
 
     /// Serves gRPC.
-    ///
-    /// Ours without `tonic::transport`, whose server enforces `grpc-timeout` by itself, too, and calls that
-    /// CANCELLED: which of the two answers first would be chance.
     async fn serve_grpc(&self, routes: Routes) -> Result<(), Failure> {
+        let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        What::Listening { port: incoming.local_addr()?.port() }.tell();
+        let incoming = incoming.with_nodelay(Some(true));
         match self.side {
             Side::Deadbeat => {
-                serve_http(routes.into_axum_router().layer(grpc::ServerLayer::new())).await
+                let mut server = Server::builder().layer(grpc::ServerLayer::new());
+                server.add_routes(routes).serve_with_incoming(incoming).await?;
             }
             Side::Tonic => {
-                let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-                What::Listening { port: incoming.local_addr()?.port() }.tell();
                 let mut server = Server::builder().timeout(self.budget.0);
-                Ok(server
-                    .add_routes(routes)
-                    .serve_with_incoming(incoming.with_nodelay(Some(true)))
-                    .await?)
+                server.add_routes(routes).serve_with_incoming(incoming).await?;
             }
         }
+        Ok(())
     }
 }
 
-async fn serve_http(router: Router) -> Result<(), Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    What::Listening { port: listener.local_addr()?.port() }.tell();
-    let listener = listener.tap_io(|stream| {
-        // Without it, it is slower, and that is all.
-        let _ = stream.set_nodelay(true);
-    });
-    Ok(axum::serve(listener, router).await?)
-}
-
-/// What `hop` said, for who is further up.
+/// What a hop says of the next one's failure: its own words, or the other's, with whose they are.
 fn relay(hop: Hop, status: &Status) -> Status {
+    if status.source().is_some_and(|source| source.is::<Expired>()) {
+        return status.clone();
+    }
     Status::new(status.code(), format!("{hop}: {}", status.message()))
 }

@@ -3,7 +3,7 @@
 use crate::demo::event::{End, What};
 use crate::demo::story::Hop;
 use deadbeat::deadline;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Tells when it comes, and when it is dropped, and whether it had been answered then.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Visit {
 
     /// The next hop has failed, or was given up.
     pub(super) fn heard(&self, from: Hop, status: &Status) {
-        let code = format!("{:?}", status.code());
+        let code = name(status.code());
         What::Heard { call: self.call, from, code, text: status.message().into() }.tell();
     }
 
@@ -36,5 +36,28 @@ impl Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         What::Ended { call: self.call, how: self.how }.tell();
+    }
+}
+
+/// As gRPC has it: `DEADLINE_EXCEEDED`.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_names() {
+        assert_eq!(name(Code::DeadlineExceeded), "DEADLINE_EXCEEDED");
+        assert_eq!(name(Code::Ok), "OK");
     }
 }
