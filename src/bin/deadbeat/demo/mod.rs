@@ -62,8 +62,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     });
     let mut out = io::stdout().lock();
     if settings.json {
-        serde_json::to_writer_pretty(&mut out, &json::document(settings.budget, &calls))?;
-        writeln!(out)?;
+        json::write(&mut out, settings.budget, &calls)?;
     } else {
         narrate::compare(&mut out, settings.budget, &calls)?;
     }
