@@ -4,7 +4,7 @@ use std::env;
 use std::time::Duration;
 
 /// How wide the whole budget is.
-const WIDTH: u32 = 50;
+const WIDTH: usize = 50;
 
 /// What bars are drawn with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,15 @@ impl Ink {
         up: Duration,
     ) -> String {
         let at = |time: Duration| {
-            let columns = time.as_nanos() * u128::from(WIDTH) * 2 / whole.as_nanos().max(1);
-            usize::try_from(columns.div_ceil(2).min(WIDTH.into())).unwrap_or_default()
+            let whole = whole.as_nanos().max(1);
+            let columns = (time.as_nanos() * WIDTH as u128 + whole / 2) / whole;
+            usize::try_from(columns).map_or(WIDTH, |columns| columns.min(WIDTH))
         };
         let (began, ended, up) = (at(began), at(ended.min(up)), at(up));
         let mut bar: String = std::iter::repeat_n(' ', began).collect();
         bar.extend(std::iter::repeat_n(self.used, ended.saturating_sub(began)));
         bar.extend(std::iter::repeat_n(self.left, up.saturating_sub(ended.max(began))));
-        let padding = (WIDTH as usize).saturating_sub(bar.chars().count());
+        let padding = WIDTH.saturating_sub(bar.chars().count());
         bar.extend(std::iter::repeat_n(' ', padding));
         bar
     }
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn what_went_over_its_time_is_drawn_to_its_end() {
-        let bar = Ink::ASCII.bar(500 * MS, 0 * MS, 900 * MS, 500 * MS);
+        let bar = Ink::ASCII.bar(500 * MS, Duration::ZERO, 900 * MS, 500 * MS);
         assert_eq!(bar, "#".repeat(50));
         let bar = Ink::ASCII.bar(500 * MS, 900 * MS, 900 * MS, 500 * MS);
         assert_eq!(bar, " ".repeat(50));
