@@ -18,7 +18,7 @@ pub(super) fn open(out: &mut impl Write, budget: Budget) -> io::Result<()> {
         out,
         "One call through three services, each a process of its own, and {} for all of it.\n\n  \
          client --HTTP--> gateway --gRPC--> orders --gRPC--> stock\n\n\
-         On the way down each hop is told what is left, less {} which its caller keeps for the way back.",
+         Each hop is told what is left, less {} that its caller keeps for the way back.",
         format_duration(budget.0),
         ms(budget.allowance())
     )
@@ -41,7 +41,7 @@ pub(super) fn scene(
 fn in_time(out: &mut impl Write, budget: Budget, ink: Ink, played: &Played) -> io::Result<()> {
     writeln!(
         out,
-        "\n1. In time: {ITEMS} items at {}, {}\n",
+        "\n1. In time: {ITEMS} items at {} each ({})\n",
         ms(budget.quick_item()),
         format_args!("{} used, {} left", ink.used, ink.left)
     )?;
@@ -127,8 +127,8 @@ pub(super) fn compare(out: &mut impl Write, budget: Budget, calls: &[Played]) ->
     }
     writeln!(
         out,
-        "\n3. The same slow `stock`, with deadlines that travel and with tonic's own timeouts: what still ran\n   \
-         when nobody waited any more\n\n  {:<26}{:<10}{:<26}{:>8}  {:>8}{:>8}{:>8}{:>7}",
+        "\n3. The same slow `stock`, with deadlines that travel and with tonic's own timeouts: what\n   \
+         still ran when nobody waited any more\n\n  {:<24}{:<10}{:<22}{:>8}  {:>8}{:>8}{:>8}{:>7}",
         "the work of `stock`",
         "side",
         "the caller saw",
@@ -159,14 +159,14 @@ pub(super) fn compare(out: &mut impl Write, budget: Budget, calls: &[Played]) ->
         out,
         "\n  Items done for nobody: {} with deadlines that travel, {} without.\n\n\
          What is different between the two:\n\n  \
-         deadbeat  ServerLayer around each service, ClientLayer around each client, {timeout} set once, at the\n            \
-         client; deadbeat::spawn, deadbeat::spawn_blocking\n  \
-         tonic     {timeout} each: tokio::time::timeout at the client, Endpoint::timeout and Server::timeout at\n            \
-         each hop; tokio::spawn, tokio::task::spawn_blocking\n\n\
-         In its handler, both stop: a client that gives up hangs up, and each hop drops what it does for it. A\n\
-         task or a thread isn't part of what is dropped; behind a dead link nobody hears that somebody hung up,\n\
-         and the timeout there began when the call came, not when it was made. A thread that is told to stop\n\
-         finishes the item that it is at.",
+         deadbeat  {timeout} set once, at the client; ClientLayer around each client, ServerLayer around\n            \
+         each service; deadbeat::spawn, deadbeat::spawn_blocking\n  \
+         tonic     {timeout} each: tokio::time::timeout at the client, Endpoint::timeout and\n            \
+         Server::timeout at each hop; tokio::spawn, tokio::task::spawn_blocking\n\n\
+         In its handler, both stop: a client that gives up hangs up, and each hop drops what it does\n\
+         for it. A task or a thread isn't part of what is dropped. Behind a dead link nobody hears that\n\
+         somebody hung up, and a timeout there began when the call came, not when it was made. A thread\n\
+         that is told to stop finishes the item that it is at.",
         total(Side::Deadbeat),
         total(Side::Tonic)
     )
@@ -182,7 +182,7 @@ fn row(out: &mut impl Write, what: &str, played: &Played) -> io::Result<()> {
     };
     writeln!(
         out,
-        "  {what:<26}{:<10}{saw:<26}{:>8}  {:>8}{:>8}{:>8}{:>7}",
+        "  {what:<24}{:<10}{saw:<22}{:>8}  {:>8}{:>8}{:>8}{:>7}",
         played.scene.side.name(),
         ms(played.took()),
         ms(played.ran_on(Hop::Gateway)),
