@@ -4,7 +4,7 @@ use super::event::{Event, What};
 use super::link::Link;
 use super::service::SERVICE;
 use super::story::{Budget, Hop, Side};
-use deadbeat::time::timeout;
+use deadbeat::time::timeout_running;
 use std::env;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -48,7 +48,7 @@ async fn listening(
     events: &mut UnboundedReceiver<(Hop, Event)>,
     hop: Hop,
 ) -> Result<u16, Box<dyn Error>> {
-    let first = timeout(Duration::from_secs(20), events.recv()).await;
+    let first = timeout_running(Duration::from_secs(20), events.recv()).await;
     match first.ok().flatten() {
         Some((from, Event { what: What::Listening { port }, .. })) if from == hop => Ok(port),
         _ => Err(format!("{hop} doesn't start").into()),

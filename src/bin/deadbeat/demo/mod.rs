@@ -30,6 +30,7 @@ pub(crate) use story::{Budget, Hop, Side};
 use crate::interrupt;
 use bars::Ink;
 use caller::Caller;
+use deadbeat::clock::{Clock, JumpKind};
 use fleet::Fleet;
 use indicatif::{ProgressBar, ProgressStyle};
 use play::{Played, play};
@@ -38,6 +39,10 @@ use std::future::poll_fn;
 use std::io::{self, Write};
 use std::task::Poll;
 use story::Scene;
+
+/// How often a call is made, at the most, if the machine stands still meanwhile: a virtual one may be paused
+/// for seconds, and then nothing that it shows is about deadlines.
+const TRIES: u32 = 3;
 
 /// What to do.
 #[derive(Debug)]
@@ -81,7 +86,8 @@ async fn play_all(settings: &Settings, calls: &mut Vec<Played>) -> Result<(), Bo
         narrate::open(&mut io::stdout(), budget)?;
     }
     let mut stage: Option<(Fleet, Caller)> = None;
-    for (number, scene) in (1..).zip(scenes) {
+    let mut numbers = 1..;
+    for scene in scenes {
         progress.set_message(format!("{}, {}", scene.name, scene.side.name()));
         let (fleet, caller) = match &mut stage {
             Some((fleet, caller)) if fleet.side == scene.side => (fleet, caller),
@@ -91,7 +97,16 @@ async fn play_all(settings: &Settings, calls: &mut Vec<Played>) -> Result<(), Bo
                 (fleet, caller)
             }
         };
-        let played = play(scene, number, budget, fleet, caller).await?;
+        let mut again = TRIES - 1;
+        let played = loop {
+            let (before, number) = (stalls(), numbers.next().expect("they don't end"));
+            let played = play(scene, number, budget, fleet, caller).await?;
+            if again == 0 || stalls() == before {
+                break played;
+            }
+            again -= 1;
+            progress.suspend(|| eprintln!("the machine stood still during a call, so once more"));
+        };
         if !settings.json {
             progress.suspend(|| narrate::scene(&mut io::stdout(), budget, ink, &played))?;
         }
@@ -100,6 +115,12 @@ async fn play_all(settings: &Settings, calls: &mut Vec<Played>) -> Result<(), Bo
     }
     progress.finish_and_clear();
     Ok(())
+}
+
+/// How often this process has been unable to run for a while, by what its clock knows.
+fn stalls() -> u64 {
+    let jumps = Clock::system().jumps();
+    jumps.count(JumpKind::Stall) + jumps.count(JumpKind::Suspend)
 }
 
 async fn interrupted() {

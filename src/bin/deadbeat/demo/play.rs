@@ -4,7 +4,7 @@ use super::caller::{Caller, Sight};
 use super::event::{End, Event, What};
 use super::fleet::Fleet;
 use super::story::{Budget, Hop, ITEMS, Scene};
-use deadbeat::time::timeout;
+use deadbeat::time::timeout_running;
 use std::error::Error;
 use std::time::Duration;
 
@@ -37,31 +37,43 @@ pub(super) async fn play(
         scene.item(budget).as_micros(),
         scene.work.name()
     );
-    let played = timeout(budget.limit(), listen(scene, number, fleet, caller.call(&url))).await;
+    let mut log = Vec::new();
+    let listening = listen(scene, number, fleet, &mut log, caller.call(&url));
+    let sight = timeout_running(budget.limit(), listening).await;
     fleet.link.set_dead(false);
-    played.map_err(|_| format!("{} isn't over after {:?}", scene.name, budget.limit()))?
+    match sight {
+        Ok(sight) => Ok(Played { scene, sight: sight?, log }),
+        Err(_) => Err(format!(
+            "{} of {} isn't over after {:?}, the last that was told: {:?}",
+            scene.name,
+            scene.side.name(),
+            budget.limit(),
+            log.last()
+        )
+        .into()),
+    }
 }
 
 async fn listen(
     scene: Scene,
     number: u32,
     fleet: &mut Fleet,
+    log: &mut Vec<(Hop, Event)>,
     call: impl Future<Output = Result<Sight, Box<dyn Error>>>,
-) -> Result<Played, Box<dyn Error>> {
+) -> Result<Sight, Box<dyn Error>> {
     let mut call = std::pin::pin!(call);
     let mut sight = None;
-    let mut log: Vec<(Hop, Event)> = Vec::new();
     loop {
-        let (is_settled, is_everywhere) = (is_settled(&log), has_arrived(&log, Hop::Stock));
-        if is_settled && is_everywhere && sight.is_some() {
-            break;
+        let (is_settled, is_everywhere) = (is_settled(log), has_arrived(log, Hop::Stock));
+        if let Some(sight) = sight.take_if(|_| is_settled && is_everywhere) {
+            return Ok(sight);
         }
         let told = tokio::select! {
             seen = &mut call, if sight.is_none() => {
                 sight = Some(seen?);
                 continue;
             }
-            told = timeout(QUIET, fleet.next()) => told,
+            told = timeout_running(QUIET, fleet.next()) => told,
         };
         match told {
             Ok(told) => {
@@ -74,12 +86,13 @@ async fn listen(
                     log.push((hop, event));
                 }
             }
-            Err(_) if is_settled && sight.is_some() => break,
-            Err(_) => {}
+            Err(_) => {
+                if let Some(sight) = sight.take_if(|_| is_settled) {
+                    return Ok(sight);
+                }
+            }
         }
     }
-    let sight = sight.expect("it was waited for");
-    Ok(Played { scene, sight, log })
 }
 
 /// Whether all that has begun is over.
