@@ -57,8 +57,8 @@
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
-//! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
-//!   library.
+//! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and
+//!   `faults`.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
 //!
 //! # Platforms
