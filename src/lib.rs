@@ -95,6 +95,7 @@ pub use driver::{
 /// The code in README and docs, compiled and run as tests.
 #[cfg(doctest)]
 mod docs {
+    #[cfg(feature = "grpc")]
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/architecture.md")]
