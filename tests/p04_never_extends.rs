@@ -78,16 +78,22 @@ proptest! {
         remaining in prop_oneof![any_timeout(), Just(Duration::MAX)],
         cap in prop_oneof![any_timeout(), Just(Duration::MAX)],
         prefer_ms: bool,
+        digits in prop_oneof![Just(u32::MAX), 0u32..22],
         now_ms in 0u64..1 << 48,
     ) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms);
-        let encoder = Encoder::new().cap(cap).prefer_ms(prefer_ms).wall(now);
+        let encoder = Encoder::new().cap(cap).prefer_ms(prefer_ms).digits(digits).wall(now);
         if let Ok(value) = encoder.encode(header, remaining) {
             let decoder = Decoder::new().wall(now, HORIZON);
             let inbound = decoder.decode(header, [value.as_bytes()]).unwrap();
             let read = inbound.decoded.remaining().expect("not without a limit");
             prop_assert!(read <= remaining.min(cap), "{value} for {remaining:?}");
             prop_assert!(!read.is_zero(), "{value} for {remaining:?}");
+            let least_digits = value.as_str().trim_matches(|c: char| !('1'..='9').contains(&c)).len();
+            let says_a_length = !matches!(header, Header::AmzSdkRequest | Header::Prefer);
+            if says_a_length && digits > 0 {
+                prop_assert!(least_digits <= digits as usize, "{value} has more than {digits}");
+            }
         }
     }
 

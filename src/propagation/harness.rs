@@ -59,6 +59,7 @@ struct Hop {
     settings: Settings,
     on_malformed: OnMalformed,
     prefer_ms: bool,
+    digits: u32,
     written: Header,
     /// On the way there, and until the call is passed on.
     transit: Duration,
@@ -98,6 +99,7 @@ impl Hop {
                 _ => OnMalformed::Ignore,
             },
             prefer_ms: flags & 2 != 0,
+            digits: if flags & 4 != 0 { u32::MAX } else { u32::from(flags >> 6) },
             written: WRITTEN[usize::from(written) % WRITTEN.len()],
             transit: pause(transit),
             takes: pause(takes),
@@ -133,7 +135,7 @@ fn run(
     let mut outgoing = Outgoing::new(hop.written);
     outgoing.timeout = hop.timeout;
     outgoing.allowance = hop.allowance;
-    outgoing.encoder = Encoder::new().prefer_ms(hop.prefer_ms);
+    outgoing.encoder = Encoder::new().prefer_ms(hop.prefer_ms).digits(hop.digits);
     let asked = outgoing.take(headers, *now);
     let own = (hop.own != Duration::MAX).then(|| Deadline::at(*now + hop.own));
     let effective = outgoing.effective(ambient, own, asked, *now)?.deadline();

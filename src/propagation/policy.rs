@@ -195,7 +195,7 @@ impl Outgoing {
         let mut outgoing = Self {
             written: Named::new(header),
             read: Vec::new(),
-            encoder: Encoder::new(),
+            encoder: Encoder::new().digits(4),
             wall: None,
             timeout: Duration::MAX,
             allowance: Duration::ZERO,

@@ -79,7 +79,8 @@ impl<P> ClientLayer<P> {
         self
     }
 
-    /// How it is written: caps, and forms for peers that don't read all.
+    /// How it is written: digits, caps, and forms for peers that don't read all. Default:
+    /// `Encoder::new().digits(4)`, see [there](Encoder::digits).
     pub fn encoder(mut self, encoder: Encoder) -> Self {
         self.config.outgoing.encoder = encoder;
         self

@@ -50,7 +50,7 @@
 //!   that of [`set_deadline`](RequestDeadline::set_deadline), the headers `grpc-timeout` and
 //!   `connect-timeout-ms` of the request if they are there, and [`ClientLayer::timeout`].
 //! - What remains of it, less [`ClientLayer::allowance`], is written when the service inside is ready, right
-//!   before it is called; all other timeout headers are removed, but for `prefer` and `amz-sdk-request`, which
+//!   before it is called, floored to four [digits](super::codec::Encoder::digits); all other timeout headers are removed, but for `prefer` and `amz-sdk-request`, which
 //!   say other things too. `connect-timeout-ms` is written unless told otherwise, for it is the plainest: a
 //!   number of milliseconds, also read by Connect's servers.
 //! - What is too late isn't sent. What isn't answered in time fails at once, and is dropped: over HTTP/2
