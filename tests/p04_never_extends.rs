@@ -92,7 +92,8 @@ proptest! {
             let number = value.as_str().trim_matches(|c: char| !('1'..='9').contains(&c));
             let least_digits = number.chars().filter(char::is_ascii_digit).count();
             let says_a_length = !matches!(header, Header::AmzSdkRequest | Header::Prefer);
-            if says_a_length && digits > 0 {
+            // Minutes and hours, in which longer ones are written, are no decimals of seconds.
+            if says_a_length && digits > 0 && read < SECOND * 1_000_000 {
                 prop_assert!(least_digits <= digits as usize, "{value} has more than {digits}");
             }
         }
