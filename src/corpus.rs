@@ -45,6 +45,12 @@ fn nested_scopes_do_what_their_model_says_on_its_corpus() {
     replay("scopes", deadline::harness::scopes);
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn no_hop_has_more_than_the_one_before_on_its_corpus() {
+    replay("hops", propagation::harness::hops);
+}
+
 /// Runs every script that is kept for `target`.
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

@@ -19,7 +19,6 @@
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
-//! - [`propagation`]: the headers in which a call's deadline travels.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
 //! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
@@ -57,8 +56,9 @@
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
-//! - `cli`: the `deadbeat` command. Brings what that needs, `faults` included; nothing else for the
-//!   library.
+//! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
+//! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and
+//!   `faults`.
 //! - `faults`: the `faults` module, on Linux. For tests. Brings no dependency.
 //!
 //! # Platforms
@@ -77,6 +77,8 @@ pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
 mod sync;
+#[cfg(feature = "http")]
+mod telemetry;
 pub mod time;
 pub mod wheel;
 
@@ -93,6 +95,7 @@ pub use driver::{
 /// The code in README and docs, compiled and run as tests.
 #[cfg(doctest)]
 mod docs {
+    #[cfg(feature = "grpc")]
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/architecture.md")]
@@ -106,4 +109,10 @@ mod docs {
     #[cfg(feature = "tasks")]
     #[doc = include_str!("../docs/deadlines.md")]
     struct Deadlines;
+    #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/replacing-timeouts.md")]
+    struct ReplacingTimeouts;
+    #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/propagating-deadlines.md")]
+    struct PropagatingDeadlines;
 }

@@ -342,9 +342,57 @@ async fn an_expired_upload_is_no_clean_end() {
 }
 
 #[tokio::test]
+async fn a_channel_that_keeps_the_callees_time_reports_a_deadline() {
+    for layered in [true, false] {
+        let layer = ClientLayer::new().timeout(Duration::from_secs(600));
+        let layer = layer.allowance(Duration::from_millis(599_950)).peer("nap");
+        let status =
+            nap(layer.layer(serve(layered).await), Request::new(60_000)).await.unwrap_err();
+        // The callee's own word may be first: it has the same time.
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+}
+
+#[test]
+fn cancelled_is_a_deadline_once_the_callees_has_passed() {
+    let ms = Duration::from_millis;
+    let ask = |after, error: bool| {
+        deadbeat::Manual::new().block_on(async move {
+            let service = tower::service_fn(move |_: http::Request<Body>| async move {
+                sleep(ms(after)).await;
+                if error {
+                    return Err(tonic::TimeoutExpired(()));
+                }
+                Ok(Status::cancelled("Timeout expired").into_http::<Body>())
+            });
+            let layer = ClientLayer::new().timeout(ms(100)).allowance(ms(40)).peer("nap");
+            nap(layer.layer(service), Request::new(0)).await.unwrap_err()
+        })
+    };
+    for error in [false, true] {
+        assert_eq!(ask(59, error).code(), Code::Cancelled);
+        let status = ask(60, error);
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let expired = status.source().and_then(|it| it.downcast_ref::<Expired>()).unwrap();
+        assert_eq!((expired.budget(), expired.peer()), (ms(60), Some("nap")));
+    }
+}
+
+#[tokio::test]
 async fn the_allowance_is_set_aside() {
     let begun = Deadline::after(Duration::from_secs(60));
     let channel = ClientLayer::new().allowance(Duration::from_millis(5)).layer(serve(true).await);
     let remained = scope(begun, nap(channel, Request::new(0))).await.unwrap().unwrap();
     assert!(remained <= 59_995, "{remained}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_when_the_callees_time_is_up_has_expired() {
+    let minute = Duration::from_secs(60);
+    let layer = ClientLayer::new().timeout(minute).allowance(minute - Duration::from_millis(100));
+    for layered in [true, false] {
+        // By tonic's `Channel`, which keeps the header that it passes on; or by the server.
+        let status = nap(layer.layer(serve(layered).await), Request::new(60_000)).await;
+        assert_eq!(status.unwrap_err().code(), Code::DeadlineExceeded);
+    }
 }

@@ -327,6 +327,22 @@ mod server {
     }
 
     #[test]
+    fn a_call_that_something_else_wakes_is_answered_by_the_clock() {
+        let manual = Manual::new();
+        manual.block_on(async {
+            let layer = ServerLayer::new().maximum(SECOND);
+            let handler = service_fn(|_: Request<_>| pending::<Ok<Full<Bytes>>>());
+            let mut call = pin!(layer.layer(handler).oneshot(request(&[])));
+            let cx = &mut Context::from_waker(std::task::Waker::noop());
+            assert!(call.as_mut().poll(cx).is_pending());
+            // The deadline has come, and its timer hasn't fired.
+            manual.clock().advance(SECOND);
+            let Poll::Ready(answered) = call.as_mut().poll(cx) else { panic!("it waits") };
+            assert_eq!(set_by(&answered.unwrap()), "maximum");
+        });
+    }
+
+    #[test]
     fn a_switch_turns_it_off_and_on() {
         let manual = Manual::new();
         manual.block_on(async {

@@ -23,7 +23,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [Self::Queue, Self::Connect, Self::Send, Self::Wait, Self::Body];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Queue, Self::Connect, Self::Send, Self::Wait, Self::Body];
 
     /// Its name, in lower case.
     #[must_use]

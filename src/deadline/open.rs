@@ -13,14 +13,15 @@ use crate::time::{Sleep, sleep_until};
 /// Dropping it cancels what has inherited from it, unless it is [complete](Self::complete).
 pub(crate) struct Open {
     frame: Option<Frame>,
-    /// There is none if the deadline is that of a scope further out, which keeps it.
+    /// Otherwise the deadline is that of a scope further out, which keeps it.
+    keeps_time: bool,
+    /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
 }
 
 impl Open {
     pub(crate) fn new(frame: Frame, keeps_time: bool) -> Self {
-        let sleep = keeps_time.then(|| sleep_until(frame.deadline().instant()));
-        Self { frame: Some(frame), sleep }
+        Self { frame: Some(frame), keeps_time, sleep: None }
     }
 
     /// With this deadline, whatever is around.
@@ -37,7 +38,11 @@ impl Open {
     /// Whether its own deadline has come; what has inherited from it is then cancelled. To be polled after
     /// what runs in it.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
-        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        if !self.keeps_time {
+            return Poll::Pending;
+        }
+        let at = self.provenance().deadline().instant();
+        let sleep = self.sleep.get_or_insert_with(|| sleep_until(at));
         Pin::new(sleep).poll(cx).map(|()| self.expire(Instant::now()))
     }
 

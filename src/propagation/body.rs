@@ -10,11 +10,13 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::pace::Pace;
 use super::protocol::{BoxError, Protocol};
-use super::stats::{Event, Stats};
+use super::stats::Stats;
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::ambient;
 use crate::deadline::{Expired, Provenance, current};
+use crate::telemetry::Stage;
 use crate::time::{Sleep, sleep_until};
 
 pin_project! {
@@ -29,7 +31,7 @@ pin_project! {
     pub struct RequestBody<B, P> {
         #[pin]
         inner: B,
-        limit: Option<Box<Upload>>,
+        limit: Option<Upload>,
         side: Side,
         protocol: PhantomData<fn() -> P>,
     }
@@ -47,6 +49,7 @@ pub(crate) enum Side {
 
 struct Upload {
     provenance: Provenance,
+    pace: Pace,
     /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
     stats: Stats,
@@ -60,15 +63,27 @@ impl<B, P> RequestBody<B, P> {
         Self { inner, limit: None, side, protocol: PhantomData }
     }
 
+    /// One with, unless there is nothing of it to come.
     pub(crate) fn limited(
         inner: B,
         side: Side,
         provenance: Provenance,
-        stats: Stats,
+        pace: Pace,
+        stats: &Stats,
         sent: Option<Sent>,
-    ) -> Self {
-        let upload = Upload { provenance, sleep: None, stats, counted: false, sent };
-        Self { limit: Some(Box::new(upload)), ..Self::passing(inner, side) }
+    ) -> Self
+    where
+        B: Body,
+    {
+        let limit = (!inner.is_end_stream()).then(|| Upload {
+            provenance,
+            pace,
+            sleep: None,
+            stats: stats.clone(),
+            counted: false,
+            sent,
+        });
+        Self { limit, ..Self::passing(inner, side) }
     }
 
     /// The body inside.
@@ -83,11 +98,11 @@ impl<B, P> RequestBody<B, P> {
 }
 
 impl Upload {
-    fn expire(&mut self, now: Instant<Elapsed>) -> Expired {
+    fn expire(&mut self) -> Expired {
         if !std::mem::replace(&mut self.counted, true) {
-            self.stats.count(Event::InUpload);
+            self.stats.expired(Stage::Upload, self.provenance.origin());
         }
-        Expired::new(self.provenance, now)
+        Expired::new(self.provenance, Instant::now())
     }
 }
 
@@ -108,10 +123,9 @@ where
         let polled = match this.limit {
             None => this.inner.as_mut().poll_frame(cx),
             Some(upload) => {
-                let now = Instant::now();
                 let deadline = upload.provenance.deadline();
-                if deadline.instant() <= now {
-                    return Poll::Ready(Some(Err(P::expired(upload.expire(now)))));
+                if upload.pace.has_come(deadline.instant()) {
+                    return Poll::Ready(Some(Err(P::expired(upload.expire()))));
                 }
                 let polled = if deadline == current() {
                     this.inner.as_mut().poll_frame(cx)
@@ -123,7 +137,7 @@ where
                     let sleep = upload.sleep.get_or_insert_with(|| sleep_until(deadline.instant()));
                     return Pin::new(sleep)
                         .poll(cx)
-                        .map(|()| Some(Err(P::expired(upload.expire(Instant::now())))));
+                        .map(|()| Some(Err(P::expired(upload.expire()))));
                 }
                 polled
             }

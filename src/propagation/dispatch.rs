@@ -83,8 +83,10 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Response, S::Error>> {
-        ready!(self.as_mut().poll_ready(cx))?;
-        self.as_mut().call();
+        if self.is_queued() {
+            ready!(self.as_mut().poll_ready(cx))?;
+            self.as_mut().call();
+        }
         self.poll_called(cx)
     }
 }

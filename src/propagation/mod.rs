@@ -4,6 +4,8 @@
 //! - `http`, `grpc` (features of these names): tower layers for servers and clients.
 
 #[cfg(feature = "http")]
+mod account;
+#[cfg(feature = "http")]
 pub(crate) mod body;
 #[cfg(feature = "http")]
 pub mod client;
@@ -14,8 +16,13 @@ mod dispatch;
 mod finish;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(all(feature = "http", any(test, fuzzing)))]
+#[doc(hidden)]
+pub mod harness;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
+mod pace;
 #[cfg(feature = "http")]
 mod policy;
 #[cfg(feature = "http")]

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::codec::{
-    CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed,
+    CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed, Value,
     is_timeout_header,
 };
 use crate::clock::{Elapsed, Instant};
@@ -72,10 +72,36 @@ impl Settings {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl Settings {
+    /// The latest that any call has which comes `now`.
+    pub(crate) fn most(&self, now: Instant<Elapsed>) -> Deadline {
+        let limit = if self.trusted { self.maximum } else { self.maximum.min(self.default) };
+        Deadline::at(now + limit)
+    }
+}
+
+/// A header with its name as a map of headers finds it soonest.
+#[derive(Clone, Debug)]
+struct Named {
+    header: Header,
+    name: HeaderName,
+}
+
+impl Named {
+    fn new(header: Header) -> Self {
+        Self { header, name: HeaderName::from_static(header.name()) }
+    }
+
+    fn values<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+        headers.get_all(&self.name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
 /// What a server reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Honoured {
-    headers: Vec<Header>,
+    headers: Vec<Named>,
     pub(crate) on_malformed: OnMalformed,
     /// For headers that hold a date: the clock on the wall, and the most that a date may give.
     pub(crate) wall: Option<(fn() -> SystemTime, Duration)>,
@@ -84,7 +110,7 @@ pub(crate) struct Honoured {
 impl Default for Honoured {
     fn default() -> Self {
         Self {
-            headers: vec![Header::GrpcTimeout, Header::ConnectTimeoutMs],
+            headers: [Header::GrpcTimeout, Header::ConnectTimeoutMs].map(Named::new).into(),
             on_malformed: OnMalformed::default(),
             wall: None,
         }
@@ -103,8 +129,8 @@ pub(crate) struct Admitted {
 
 impl Honoured {
     pub(crate) fn add(&mut self, header: Header) {
-        if !self.headers.contains(&header) {
-            self.headers.push(header);
+        if !self.headers.iter().any(|named| named.header == header) {
+            self.headers.push(Named::new(header));
         }
     }
 
@@ -122,14 +148,12 @@ impl Honoured {
         let mut inbound = Inbound::default();
         let mut admitted = Admitted::default();
         let mut asks = false;
-        for &header in &self.headers {
-            let values = headers.get_all(header.name()).iter().map(HeaderValue::as_bytes);
-            let (count, _) = values.size_hint();
-            if count == 0 {
+        for named in &self.headers {
+            if !headers.contains_key(&named.name) {
                 continue;
             }
-            let read = decoder.decode(header, values)?;
-            if header.is_preference() {
+            let read = decoder.decode(named.header, named.values(headers))?;
+            if named.header.is_preference() {
                 admitted.preference = read.decoded.remaining();
             } else {
                 asks |= read.ignored == 0 || read.decoded != Decoded::Unbounded;
@@ -157,7 +181,9 @@ impl Honoured {
 /// What a client writes, and what it waits.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) header: Header,
+    written: Named,
+    /// What a caller may have written itself.
+    read: Vec<Named>,
     pub(crate) encoder: Encoder,
     pub(crate) wall: Option<fn() -> SystemTime>,
     pub(crate) timeout: Duration,
@@ -166,27 +192,39 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn new(header: Header) -> Self {
-        Self {
-            header,
+        let mut outgoing = Self {
+            written: Named::new(header),
+            read: Vec::new(),
             encoder: Encoder::new(),
             wall: None,
             timeout: Duration::MAX,
             allowance: Duration::ZERO,
-        }
+        };
+        outgoing.write(header);
+        outgoing
     }
 
-    /// The earliest deadline that the call has at `now`: that of its surroundings, its own, those of the
-    /// headers that are there already, the endpoint's.
+    pub(crate) fn write(&mut self, header: Header) {
+        let mut read = vec![Header::GrpcTimeout, Header::ConnectTimeoutMs];
+        if !read.contains(&header) {
+            read.push(header);
+        }
+        self.read = read.into_iter().map(Named::new).collect();
+        self.written = Named::new(header);
+    }
+
+    /// The earliest deadline that the call has at `now`: that of its surroundings, its own, that which its
+    /// headers asked for, the endpoint's.
     pub(crate) fn effective(
         &self,
         ambient: Option<Provenance>,
         own: Option<Deadline>,
-        headers: &HeaderMap,
+        asked: Option<Deadline>,
         now: Instant<Elapsed>,
     ) -> Option<Provenance> {
         let own = own
             .into_iter()
-            .chain(self.asked(headers, now))
+            .chain(asked)
             .map(|deadline| Provenance::new(deadline, Origin::Call, now));
         let endpoint = (self.timeout != Duration::MAX)
             .then(|| Provenance::new(Deadline::at(now + self.timeout), Origin::Endpoint, now));
@@ -198,31 +236,30 @@ impl Outgoing {
             .reduce(Provenance::min)
     }
 
-    /// What the caller has written itself, as [`tonic::Request::set_timeout`] does.
-    fn asked(&self, headers: &HeaderMap, now: Instant<Elapsed>) -> Option<Deadline> {
-        let mut inbound = Inbound::default();
-        for header in [Header::GrpcTimeout, Header::ConnectTimeoutMs, self.header] {
-            let values = headers.get_all(header.name()).iter().map(HeaderValue::as_bytes);
-            if let Ok(read) = Decoder::new().decode(header, values) {
-                inbound = inbound.min(read);
-            }
-        }
-        inbound.decoded.remaining().map(|remaining| Deadline::at(now + remaining))
-    }
-
-    /// Takes away all that says how long somebody waits, or did.
+    /// Takes away all that says how long somebody waits, or did. Returns what the caller has written itself,
+    /// as [`tonic::Request::set_timeout`] does.
     ///
     /// Not what says other things too, and gives a callee no more time: a preference sets no deadline, and a
     /// date doesn't move. (A signature may cover the latter.)
-    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+    pub(crate) fn take(&self, headers: &mut HeaderMap, now: Instant<Elapsed>) -> Option<Deadline> {
         let says_more = [Header::Prefer.name(), Header::AmzSdkRequest.name()];
         let is_stale = |name: &HeaderName| {
-            let name = name.as_str();
-            name == self.header.name() || is_timeout_header(name) && !says_more.contains(&name)
+            name == self.written.name
+                || is_timeout_header(name.as_str()) && !says_more.contains(&name.as_str())
         };
+        if !headers.keys().any(is_stale) {
+            return None;
+        }
+        let mut inbound = Inbound::default();
+        for named in &self.read {
+            if let Ok(read) = Decoder::new().decode(named.header, named.values(headers)) {
+                inbound = inbound.min(read);
+            }
+        }
         while let Some(name) = headers.keys().find(|name| is_stale(name)).cloned() {
             headers.remove(name);
         }
+        inbound.decoded.remaining().map(|remaining| Deadline::at(now + remaining))
     }
 
     /// Writes what remains at `now`, less the allowance. An error if that is nothing, or nothing that the
@@ -233,15 +270,27 @@ impl Outgoing {
         deadline: Deadline,
         now: Instant<Elapsed>,
     ) -> Result<(), CannotEncode> {
+        let value = self.value(deadline, now)?;
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
+        headers.insert(self.written.name.clone(), value);
+        Ok(())
+    }
+
+    /// When a callee's time is up that was told so `at` then, which is rounded and may be capped. `None` if
+    /// what is written holds a date.
+    pub(crate) fn told(&self, deadline: Deadline, at: Instant<Elapsed>) -> Option<Deadline> {
+        let value = self.value(deadline, at).ok()?;
+        let told = Decoder::new().decode(self.written.header, [value.as_bytes()]).ok()?;
+        told.decoded.remaining().map(|told| Deadline::at(at + told))
+    }
+
+    fn value(&self, deadline: Deadline, now: Instant<Elapsed>) -> Result<Value, CannotEncode> {
         let mut encoder = self.encoder;
         if let Some(wall) = self.wall {
             encoder = encoder.wall(wall());
         }
         let remaining = deadline.earlier_by(self.allowance).remaining_at(now);
-        let value = encoder.encode(self.header, remaining)?;
-        let value = HeaderValue::from_bytes(value.as_bytes()).expect("what is written is ASCII");
-        headers.insert(HeaderName::from_static(self.header.name()), value);
-        Ok(())
+        encoder.encode(self.written.header, remaining)
     }
 }
 
@@ -341,23 +390,23 @@ mod tests {
         let outgoing = Outgoing { timeout: 5 * SECOND, ..Outgoing::new(Header::GrpcTimeout) };
         let at = |after| Deadline::at(now() + after);
         let ambient = |after| Some(Provenance::new(at(after), Origin::Scope("outer"), now()));
-        let none = HeaderMap::new();
-        let effective = |ambient, own, headers: &HeaderMap| {
-            let it = outgoing.effective(ambient, own, headers, now()).unwrap();
+        let effective = |ambient, own, value: Option<&str>| {
+            let mut headers: HeaderMap =
+                value.map(|value| headers(&[("grpc-timeout", value)])).unwrap_or_default();
+            let asked = outgoing.take(&mut headers, now());
+            let it = outgoing.effective(ambient, own, asked, now()).unwrap();
             (it.budget(), it.origin())
         };
-        assert_eq!(effective(None, None, &none), (5 * SECOND, Origin::Endpoint));
+        assert_eq!(effective(None, None, None), (5 * SECOND, Origin::Endpoint));
         let scope = (2 * SECOND, Origin::Scope("outer"));
-        assert_eq!(effective(ambient(2 * SECOND), Some(at(3 * SECOND)), &none), scope);
+        assert_eq!(effective(ambient(2 * SECOND), Some(at(3 * SECOND)), None), scope);
         let own = (SECOND, Origin::Call);
-        assert_eq!(effective(ambient(2 * SECOND), Some(at(SECOND)), &none), own);
-        let set = headers(&[("grpc-timeout", "1000m")]);
-        assert_eq!(effective(ambient(2 * SECOND), None, &set), own);
+        assert_eq!(effective(ambient(2 * SECOND), Some(at(SECOND)), None), own);
+        assert_eq!(effective(ambient(2 * SECOND), None, Some("1000m")), own);
         // Forwarded as it came: there is less than that by now.
-        let stale = headers(&[("grpc-timeout", "9S")]);
-        assert_eq!(effective(ambient(2 * SECOND), None, &stale), scope);
+        assert_eq!(effective(ambient(2 * SECOND), None, Some("9S")), scope);
         let unlimited = Outgoing::new(Header::GrpcTimeout);
-        assert_eq!(unlimited.effective(None, Some(Deadline::NEVER), &none, now()), None);
+        assert_eq!(unlimited.effective(None, Some(Deadline::NEVER), None, now()), None);
     }
 
     #[test]
@@ -370,7 +419,7 @@ mod tests {
             ("connect-timeout-ms", "garbage"),
             ("x-other", "kept"),
         ]);
-        outgoing.strip(&mut stale);
+        outgoing.take(&mut stale, now());
         outgoing.stamp(&mut stale, Deadline::at(now() + 20 * MS), now()).unwrap();
         assert_eq!(stale, headers(&[("x-other", "kept"), ("connect-timeout-ms", "15")]));
     }
@@ -442,20 +491,20 @@ mod tests {
             let outgoing = Outgoing { timeout, allowance, ..Outgoing::new(Header::GrpcTimeout) };
             let ambient = Provenance::new(Deadline::at(now() + around), Origin::Maximum, now());
             let own = Deadline::at(now() + own);
-            let effective = outgoing.effective(Some(ambient), Some(own), &headers, now());
+            let asked = outgoing.take(&mut headers, now());
+            let effective = outgoing.effective(Some(ambient), Some(own), asked, now());
             let Some(effective) = effective else { return Ok(()) };
-            let asked = outgoing.asked(&headers, now());
             for limit in [Some(ambient.deadline()), Some(own), asked].into_iter().flatten() {
                 prop_assert!(effective.deadline() <= limit);
             }
-            outgoing.strip(&mut headers);
             let later = now() + passes;
             if outgoing.stamp(&mut headers, effective.deadline(), later).is_ok() {
                 // What says other things too stays: neither makes a deadline later.
                 headers.remove(Header::Prefer.name());
                 headers.remove(Header::AmzSdkRequest.name());
                 prop_assert_eq!(headers.len(), 1);
-                let sent = outgoing.asked(&headers, later).unwrap();
+                let sent = outgoing.take(&mut headers, later).unwrap();
+                prop_assert_eq!(outgoing.told(effective.deadline(), later), Some(sent));
                 prop_assert!(sent <= effective.deadline().earlier_by(allowance));
                 prop_assert!(sent.instant() > later);
             }

@@ -22,6 +22,9 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
     /// What a body fails with, and a client's call.
     type Error: StdError + Send + Sync + 'static;
 
+    /// Its name, in metrics and traces.
+    const NAME: &str;
+
     /// Where the body of an answer is.
     type Framing: fmt::Debug + Default + Send;
 
@@ -67,6 +70,12 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
     fn may_be_expiry_at_end(trailers: &HeaderMap) -> bool;
 
     fn error_may_be_expiry(error: &Self::Error) -> bool;
+
+    /// Whether it is what others make of the time that they were told, once that is up. Narrower than the
+    /// above: the call's own time isn't.
+    fn is_cancelled(head: &response::Parts) -> bool;
+
+    fn error_is_cancelled(error: &Self::Error) -> bool;
 
     /// Whether a body that ends without trailers is incomplete.
     fn needs_trailers(head: &response::Parts) -> bool;

@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::clock::{Elapsed, Instant};
+#[cfg(feature = "metrics")]
+use crate::deadline::Spent;
+use crate::deadline::{Origin, Provenance};
+use crate::telemetry::{Handling, Meters, Role, Stage};
+
 /// What a layer has counted, on all its services and connections. A handle: clones count together.
 ///
 /// # Examples
@@ -17,116 +23,146 @@ use std::time::Duration;
 /// // Serve with `layer`.
 /// assert_eq!(stats.expired_on_arrival(), 0);
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Stats(Arc<Counts>);
 
-#[derive(Default)]
 struct Counts {
-    events: [AtomicU64; Event::COUNT],
+    requests: AtomicU64,
+    limited: AtomicU64,
+    /// By [`Stage`].
+    expired: [AtomicU64; 5],
+    /// By [`Handling`].
+    malformed: [AtomicU64; 3],
+    overruns: AtomicU64,
     longest_overrun_ns: AtomicU64,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Event {
-    Request,
-    Limited,
-    OnArrival,
-    BeforeHeaders,
-    InBody,
-    InUpload,
-    Malformed,
-    Lenient,
-    Rejected,
-    Overrun,
-    BadDetails,
-}
-
-impl Event {
-    const COUNT: usize = Self::BadDetails as usize + 1;
+    bad_details: AtomicU64,
+    meters: Meters,
 }
 
 // Ordering: Relaxed, all: numbers that nothing depends on.
 impl Stats {
-    pub(crate) fn count(&self, event: Event) {
-        self.add(event, 1);
+    pub(crate) fn new(role: Role) -> Self {
+        Self(Arc::new(Counts {
+            requests: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
+            expired: Default::default(),
+            malformed: Default::default(),
+            overruns: AtomicU64::new(0),
+            longest_overrun_ns: AtomicU64::new(0),
+            bad_details: AtomicU64::new(0),
+            meters: Meters::new(role),
+        }))
     }
 
-    pub(crate) fn add(&self, event: Event, number: u32) {
+    /// A call has come, or is made.
+    pub(crate) fn request(&self) {
+        self.0.requests.fetch_add(1, Relaxed);
+    }
+
+    /// It has a deadline.
+    pub(crate) fn limited(&self, limit: Provenance, now: Instant<Elapsed>) {
+        self.0.limited.fetch_add(1, Relaxed);
+        self.0.meters.arrived(limit.origin(), limit.deadline().remaining_at(now));
+    }
+
+    pub(crate) fn expired(&self, stage: Stage, origin: Origin) {
+        self.0.expired[stage as usize].fetch_add(1, Relaxed);
+        self.0.meters.expired(stage, origin);
+    }
+
+    pub(crate) fn malformed_values(&self, handling: Handling, number: u32) {
         if number > 0 {
-            self.0.events[event as usize].fetch_add(number.into(), Relaxed);
+            self.0.malformed[handling as usize].fetch_add(number.into(), Relaxed);
+            self.0.meters.malformed(handling, number.into());
         }
     }
 
     pub(crate) fn overrun(&self, by: Duration) {
-        self.count(Event::Overrun);
+        self.0.overruns.fetch_add(1, Relaxed);
         self.0.longest_overrun_ns.fetch_max(crate::clock::saturating_ns(by), Relaxed);
+        self.0.meters.overrun(by);
     }
 
-    fn get(&self, event: Event) -> u64 {
-        self.0.events[event as usize].load(Relaxed)
+    pub(crate) fn removed_details(&self) {
+        self.0.bad_details.fetch_add(1, Relaxed);
+        self.0.meters.bad_details();
+    }
+
+    /// A call is over.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn spent(&self, spent: &Spent) {
+        self.0.meters.spent(spent);
+    }
+
+    fn expired_at(&self, stage: Stage) -> u64 {
+        self.0.expired[stage as usize].load(Relaxed)
+    }
+
+    fn malformed_and(&self, handling: Handling) -> u64 {
+        self.0.malformed[handling as usize].load(Relaxed)
     }
 
     /// Requests that the layer has seen while it was on.
     #[must_use]
     pub fn requests(&self) -> u64 {
-        self.get(Event::Request)
+        self.0.requests.load(Relaxed)
     }
 
     /// Those of them that had a deadline.
     #[must_use]
     pub fn with_deadline(&self) -> u64 {
-        self.get(Event::Limited)
+        self.0.limited.load(Relaxed)
     }
 
     /// Calls that were never begun: on a server, answered without calling the handler; on a client, not
-    /// sent.
+    /// sent. Those that expired while they waited for the service inside are among them.
     #[must_use]
     pub fn expired_on_arrival(&self) -> u64 {
-        self.get(Event::OnArrival)
+        self.expired_at(Stage::Arrival) + self.expired_at(Stage::Queue)
     }
 
     /// Calls whose deadline passed after they were begun, and before there was an answer.
     #[must_use]
     pub fn expired_before_headers(&self) -> u64 {
-        self.get(Event::BeforeHeaders)
+        self.expired_at(Stage::Headers)
     }
 
     /// Calls whose deadline passed after the answer had begun.
     #[must_use]
     pub fn expired_in_body(&self) -> u64 {
-        self.get(Event::InBody)
+        self.expired_at(Stage::Body)
     }
 
     /// Request bodies that were ended by the deadline. Their calls are counted as well, by what became of
     /// them.
     #[must_use]
     pub fn expired_in_upload(&self) -> u64 {
-        self.get(Event::InUpload)
+        self.expired_at(Stage::Upload)
     }
 
     /// Malformed values that were ignored. A server's.
     #[must_use]
     pub fn malformed(&self) -> u64 {
-        self.get(Event::Malformed)
+        self.malformed_and(Handling::Ignored)
     }
 
     /// Malformed values that were accepted. A server's.
     #[must_use]
     pub fn lenient(&self) -> u64 {
-        self.get(Event::Lenient)
+        self.malformed_and(Handling::Lenient)
     }
 
     /// Calls that were rejected since a value was malformed. A server's.
     #[must_use]
     pub fn rejected(&self) -> u64 {
-        self.get(Event::Rejected)
+        self.malformed_and(Handling::Rejected)
     }
 
     /// Polls of a handler, or of the body of its answer, that began before the deadline and ended after it.
     /// A server's.
     #[must_use]
     pub fn overruns(&self) -> u64 {
-        self.get(Event::Overrun)
+        self.0.overruns.load(Relaxed)
     }
 
     /// By how much the longest of those did.
@@ -138,7 +174,7 @@ impl Stats {
     /// Answers whose `grpc-status-details-bin` was removed, since it wasn't base64. A client's, of gRPC.
     #[must_use]
     pub fn bad_details(&self) -> u64 {
-        self.get(Event::BadDetails)
+        self.0.bad_details.load(Relaxed)
     }
 }
 

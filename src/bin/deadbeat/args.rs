@@ -4,6 +4,7 @@
 //! unknown flag. Not for `--csv`: any name is one for a file, so `--csv --json` should be refused.
 
 use crate::clock;
+use crate::demo;
 use crate::draw::PlotFile;
 use crate::jumps::{self, Fault, Json, System};
 use crate::precision::{self, Flavor, Kind, Load, Phase, Plan};
@@ -25,6 +26,10 @@ pub(crate) enum Command {
     Jumps(Box<jumps::Settings>),
     /// What `deadbeat jumps` runs in processes of their own.
     JumpsChild(Fault, System, jumps::Plan),
+    /// `deadbeat demo`
+    Demo(demo::Settings),
+    /// What `deadbeat demo` runs in processes of their own.
+    DemoService(demo::ServiceSettings),
 }
 
 /// Reads the command line; on a wrong one says so and ends the process with status 2.
@@ -45,6 +50,13 @@ pub(crate) fn parse() -> Command {
         Subcommands::JumpsChild(JumpsChildArgs { fault, system, quick }) => {
             let plan = if quick { jumps::Plan::QUICK } else { jumps::Plan::FULL };
             Command::JumpsChild(fault, system, plan)
+        }
+        Subcommands::Demo(DemoArgs { budget, json }) => {
+            Command::Demo(demo::Settings { budget: demo::Budget(budget), json })
+        }
+        Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next }) => {
+            let budget = demo::Budget(budget);
+            Command::DemoService(demo::ServiceSettings { hop, side, budget, next })
         }
     }
 }
@@ -80,6 +92,14 @@ enum Subcommands {
     Jumps(JumpsArgs),
     #[command(name = jumps::CHILD, hide = true)]
     JumpsChild(JumpsChildArgs),
+    /// Shows what deadlines that travel are worth
+    ///
+    /// Three services in processes of their own, and a client whose call goes through all of them: in time,
+    /// too late, and too late with tonic's own timeouts, side by side. Some ten seconds; traffic to
+    /// loopback only.
+    Demo(DemoArgs),
+    #[command(name = demo::SERVICE, hide = true)]
+    DemoService(DemoServiceArgs),
 }
 
 #[derive(Debug, Args)]
@@ -215,6 +235,30 @@ struct JumpsChildArgs {
     system: System,
     #[arg(long)]
     quick: bool,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// How long the client waits for its answer, and everything else in proportion: 100ms to 10s
+    #[arg(
+        long, value_name = "DURATION", default_value = "500ms", value_parser = budget,
+        allow_hyphen_values = true
+    )]
+    budget: Duration,
+
+    /// Write JSON to standard output, instead of the story
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct DemoServiceArgs {
+    hop: demo::Hop,
+    side: demo::Side,
+    #[arg(long, value_parser = budget)]
+    budget: Duration,
+    #[arg(long)]
+    next: u16,
 }
 
 /// A name in `--systems`.
@@ -429,6 +473,10 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 fn slack(text: &str) -> Result<Duration, String> {
     duration(text, Duration::ZERO..=Duration::from_secs(1))
+}
+
+fn budget(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(10))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

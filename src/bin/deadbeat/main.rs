@@ -6,6 +6,7 @@
 mod args;
 mod boxinfo;
 mod clock;
+mod demo;
 mod draw;
 mod interrupt;
 mod jumps;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
         Command::Clock(settings) => clock::run(&settings),
         Command::Jumps(settings) => jumps::run(*settings),
         Command::JumpsChild(fault, system, plan) => jumps::run_child(fault, system, plan),
+        Command::Demo(settings) => demo::run(&settings),
+        Command::DemoService(settings) => demo::run_service(&settings),
     });
     match outcome {
         Ok(()) if interrupt::raised() => ExitCode::from(interrupt::EXIT_STATUS),

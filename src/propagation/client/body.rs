@@ -3,16 +3,15 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::future::{Call, classify};
-use crate::clock::Instant;
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::Event;
+use crate::telemetry::Stage;
 
 pin_project! {
     /// The body of the answer to a call of a [`Client`](super::Client).
@@ -63,53 +62,44 @@ where
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
         // What comes too late isn't read, however much is there.
-        let mut late = Some(Instant::now()).filter(|now| call.has_expired(*now));
-        if late.is_none() {
-            match body.as_mut().poll_frame(cx) {
-                Poll::Pending => match call.poll_expired(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(now) => late = Some(now),
-                },
+        if !call.is_late() {
+            match call.run(|| body.as_mut().poll_frame(cx)) {
+                Poll::Pending => ready!(call.poll_expired(cx)),
                 Poll::Ready(Some(Ok(frame))) => {
-                    let now = Instant::now();
-                    let frame = match frame.into_trailers() {
+                    let trailers = match frame.into_trailers() {
                         Err(frame) => {
-                            call.read(now);
+                            call.read();
                             return Poll::Ready(Some(Ok(frame)));
                         }
                         Ok(mut trailers) => {
                             if P::sanitize(&mut trailers) {
-                                call.stats().count(Event::BadDetails);
+                                call.stats().removed_details();
                             }
                             trailers
                         }
                     };
-                    if !P::may_be_expiry_at_end(&frame) || !call.has_expired(now) {
+                    if !P::may_be_expiry_at_end(&trailers) || !call.has_expired() {
                         *this.call = None;
                         *this.needs_trailers = false;
-                        return Poll::Ready(Some(Ok(Frame::trailers(frame))));
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                     }
-                    late = Some(now);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let error = classify::<P>(call, P::other(error.into()), Event::InBody);
+                    let error = classify::<P>(call, P::other(error.into()), Stage::Body);
                     this.body.set(None);
                     *this.call = None;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(None) => {
                     // A reset by the peer, which is to say why, may look like this.
-                    let now = Instant::now();
-                    if !*this.needs_trailers || !call.has_expired(now) {
+                    if !*this.needs_trailers || !call.has_expired() {
                         *this.call = None;
                         return Poll::Ready(None);
                     }
-                    late = Some(now);
                 }
             }
         }
-        let now = late.expect("on time has returned");
-        let expired = call.expire(Event::InBody, now);
+        let expired = call.expire(Stage::Body);
         this.body.set(None);
         *this.call = None;
         Poll::Ready(Some(Err(P::expired(expired))))

@@ -14,11 +14,14 @@ use tower_service::Service;
 use super::ResponseBody;
 use super::layer::Config;
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Deadline, Expired, Ledger, Origin, Phase, Provenance};
+use crate::deadline::{Deadline, Expired, Origin, Phase, Provenance};
+use crate::propagation::account::Account;
 use crate::propagation::body::Sent;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::{Event, Stats};
+use crate::propagation::stats::Stats;
+use crate::telemetry::{Stage, Trace};
 use crate::time::{Sleep, sleep_until};
 
 pin_project! {
@@ -45,10 +48,15 @@ pub(super) struct Call {
     config: Arc<Config>,
     /// There may be none.
     provenance: Option<Provenance>,
+    /// When the header was written, if one was.
+    sent_at: Option<Instant<Elapsed>>,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
+    /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
-    ledger: Ledger,
+    account: Account,
+    /// While there is a deadline.
+    trace: Option<Trace>,
     sent: Option<Sent>,
     peer: Option<Authority>,
 }
@@ -59,10 +67,22 @@ impl Call {
         provenance: Option<Provenance>,
         peer: Option<Authority>,
         sent: Option<Sent>,
-        now: Instant<Elapsed>,
+        pace: Pace,
+        trace: Option<Trace>,
     ) -> Self {
-        let ledger = Ledger::begin(Phase::Queue, now);
-        Self { config, provenance, piece_at: None, sleep: None, ledger, sent, peer }
+        let account = Account::begin(pace, &config.stats);
+        let sent_at = None;
+        Self {
+            config,
+            provenance,
+            sent_at,
+            piece_at: None,
+            sleep: None,
+            account,
+            trace,
+            sent,
+            peer,
+        }
     }
 
     pub(super) fn stats(&self) -> &Stats {
@@ -70,8 +90,14 @@ impl Call {
     }
 
     /// Whether time is up.
-    pub(super) fn has_expired(&self, now: Instant<Elapsed>) -> bool {
-        self.limit().is_some_and(|limit| limit.deadline().instant() <= now)
+    pub(super) fn has_expired(&self) -> bool {
+        self.limit().is_some_and(|limit| limit.deadline().instant() <= Instant::now())
+    }
+
+    /// The same, less exactly and for less, where it is asked all the time.
+    pub(super) fn is_late(&self) -> bool {
+        let pace = self.account.pace();
+        self.limit().is_some_and(|limit| pace.has_come(limit.deadline().instant()))
     }
 
     /// What comes first: the deadline, or that of the next piece.
@@ -86,67 +112,96 @@ impl Call {
     }
 
     /// After what is waited for was polled.
-    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Instant<Elapsed>> {
+    pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(limit) = self.limit() else { return Poll::Pending };
         let at = limit.deadline().instant();
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(at));
         if sleep.deadline() != at {
             Pin::new(&mut *sleep).reset(at);
         }
-        Pin::new(sleep).poll(cx).map(|()| Instant::now())
+        Pin::new(sleep).poll(cx)
     }
 
-    pub(super) fn expire(&mut self, event: Event, now: Instant<Elapsed>) -> Expired {
+    pub(super) fn expire(&mut self, stage: Stage) -> Expired {
         let limit = self.limit().expect("what has passed was there");
-        self.fail(event, limit, now)
+        self.fail(stage, limit, Instant::now())
     }
 
-    fn fail(&mut self, event: Event, limit: Provenance, now: Instant<Elapsed>) -> Expired {
-        self.stats().count(event);
-        if self.ledger.phase() == Phase::Send
-            && let Some(at) = self.sent.as_ref().and_then(Sent::get)
-        {
-            self.ledger.enter(Phase::Wait, at);
+    /// The same for a call that was cancelled, by the callee or on the way there, when the callee's time was
+    /// up, which may be before the deadline.
+    fn cancelled(&mut self, stage: Stage) -> Option<Expired> {
+        let (provenance, now) = (self.provenance?, Instant::now());
+        let told = self.config.outgoing.told(provenance.deadline(), self.sent_at?)?;
+        (told.instant() <= now).then(|| self.fail(stage, shortened(provenance, told), now))
+    }
+
+    fn fail(&mut self, stage: Stage, limit: Provenance, now: Instant<Elapsed>) -> Expired {
+        if self.account.phase() == Phase::Send {
+            self.enter_wait();
         }
-        let expired = Expired::new(limit, now).with_ledger(&self.ledger);
-        match (&self.config.peer, &self.peer) {
+        let expired = self.account.explain(Expired::new(limit, now));
+        let expired = match (&self.config.peer, &self.peer) {
             (Some(peer), _) => expired.with_peer(peer.clone()),
             (None, Some(authority)) => expired.with_peer(authority.as_str()),
             (None, None) => expired,
+        };
+        self.stats().expired(stage, expired.origin());
+        if let Some(trace) = &self.trace {
+            trace.expired(stage, &expired);
+        }
+        expired
+    }
+
+    /// If the request is known to have been sent to its end.
+    fn enter_wait(&mut self) {
+        if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
+            self.account.enter(Phase::Wait, at);
+        }
+    }
+
+    /// Runs what is part of the call.
+    pub(super) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        match &self.trace {
+            Some(trace) => trace.run(f),
+            None => f(),
         }
     }
 
     /// The service is ready: the request is about to be sent. An error if it is too late for that.
-    fn send<B>(&mut self, request: &mut Request<B>, now: Instant<Elapsed>) -> Result<(), Expired> {
+    fn send<B>(&mut self, request: &mut Request<B>) -> Result<(), Expired> {
         if let Some(provenance) = self.provenance {
+            let now = Instant::now();
             let outgoing = &self.config.outgoing;
             let deadline = provenance.deadline();
+            self.sent_at = Some(now);
             if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
-                let shorter = Provenance::new(
-                    deadline.earlier_by(outgoing.allowance),
-                    provenance.origin(),
-                    provenance.set_at(),
-                );
-                return Err(self.fail(Event::OnArrival, shorter, now));
+                let shorter = shortened(provenance, deadline.earlier_by(outgoing.allowance));
+                return Err(self.fail(Stage::Queue, shorter, now));
             }
         }
-        self.ledger.enter(if self.sent.is_some() { Phase::Send } else { Phase::Wait }, now);
+        let phase = if self.sent.is_some() { Phase::Send } else { Phase::Wait };
+        let now = self.account.pace().now();
+        self.account.enter(phase, now);
         Ok(())
     }
 
     /// The answer has begun.
-    fn answered(&mut self, now: Instant<Elapsed>) {
-        if let Some(at) = self.sent.as_ref().and_then(Sent::get) {
-            self.ledger.enter(Phase::Wait, at);
-        }
-        self.ledger.enter(Phase::Body, now);
-        self.read(now);
+    fn answered(&mut self) {
+        self.enter_wait();
+        let now = self.account.pace().now();
+        self.account.enter(Phase::Body, now);
+        self.read();
     }
 
     /// A piece of it was read.
-    pub(super) fn read(&mut self, now: Instant<Elapsed>) {
-        self.piece_at = (self.config.idle != std::time::Duration::MAX).then_some(now);
+    pub(super) fn read(&mut self) {
+        self.piece_at = (self.config.idle != std::time::Duration::MAX).then(Instant::now);
     }
+}
+
+/// What set a deadline, for a part of its time.
+fn shortened(provenance: Provenance, deadline: Deadline) -> Provenance {
+    Provenance::new(deadline, provenance.origin(), provenance.set_at())
 }
 
 impl<S, B, F, P> ClientFuture<S, B, F, P> {
@@ -184,64 +239,78 @@ where
             return Poll::Ready(Ok(response.map(ResponseBody::passing)));
         };
         if matches!(*dispatch, Dispatch::Over) {
-            let expired = call.expire(Event::OnArrival, Instant::now());
+            let expired = call.expire(Stage::Arrival);
             return Poll::Ready(Err(P::expired(expired)));
         }
         if dispatch.is_queued() {
-            match dispatch.as_mut().poll_ready(cx) {
+            match call.run(|| dispatch.as_mut().poll_ready(cx)) {
                 Poll::Pending => {
-                    let now = ready!(call.poll_expired(cx));
+                    ready!(call.poll_expired(cx));
                     dispatch.set(Dispatch::Over);
-                    return Poll::Ready(Err(P::expired(call.expire(Event::OnArrival, now))));
+                    return Poll::Ready(Err(P::expired(call.expire(Stage::Queue))));
                 }
                 Poll::Ready(Err(error)) => {
                     let error = P::other(error.into());
-                    return Poll::Ready(Err(classify::<P>(call, error, Event::OnArrival)));
+                    return Poll::Ready(Err(classify::<P>(call, error, Stage::Queue)));
                 }
                 Poll::Ready(Ok(())) => {}
             }
-            let now = Instant::now();
             let mut sent = Ok(());
-            dispatch.as_mut().call_if(|request| {
-                sent = call.send(request, now);
-                sent.is_ok()
-            });
+            let trace = call.trace.clone();
+            let mut begin = || {
+                dispatch.as_mut().call_if(|request| {
+                    sent = call.send(request);
+                    sent.is_ok()
+                });
+            };
+            match trace {
+                Some(trace) => trace.run(begin),
+                None => begin(),
+            }
             if let Err(expired) = sent {
                 dispatch.set(Dispatch::Over);
                 return Poll::Ready(Err(P::expired(expired)));
             }
         }
-        let response = match dispatch.as_mut().poll_called(cx) {
+        let response = match call.run(|| dispatch.as_mut().poll_called(cx)) {
             Poll::Pending => {
-                let now = ready!(call.poll_expired(cx));
+                ready!(call.poll_expired(cx));
                 dispatch.set(Dispatch::Over);
-                return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
+                return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
             }
             Poll::Ready(Err(error)) => {
                 let error = P::other(error.into());
-                return Poll::Ready(Err(classify::<P>(call, error, Event::BeforeHeaders)));
+                return Poll::Ready(Err(classify::<P>(call, error, Stage::Headers)));
             }
             Poll::Ready(Ok(response)) => response,
         };
         let (mut head, body) = response.into_parts();
         if P::sanitize(&mut head.headers) {
-            call.stats().count(Event::BadDetails);
+            call.stats().removed_details();
         }
-        let now = Instant::now();
-        if P::may_be_expiry(&head) && call.has_expired(now) {
-            return Poll::Ready(Err(P::expired(call.expire(Event::BeforeHeaders, now))));
+        if P::may_be_expiry(&head) && call.has_expired() {
+            return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
         }
-        call.answered(now);
+        if P::is_cancelled(&head)
+            && let Some(expired) = call.cancelled(Stage::Headers)
+        {
+            return Poll::Ready(Err(P::expired(expired)));
+        }
+        call.answered();
         let body = ResponseBody::of(&head, body, this.call.take());
         Poll::Ready(Ok(Response::from_parts(head, body)))
     }
 }
 
 /// A failure after the deadline is the deadline's, whatever the transport calls it.
-pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, event: Event) -> P::Error {
-    let now = Instant::now();
-    if P::error_may_be_expiry(&error) && call.has_expired(now) {
-        return P::expired(call.expire(event, now));
+pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, stage: Stage) -> P::Error {
+    if P::error_may_be_expiry(&error) && call.has_expired() {
+        return P::expired(call.expire(stage));
+    }
+    if P::error_is_cancelled(&error)
+        && let Some(expired) = call.cancelled(stage)
+    {
+        return P::expired(expired);
     }
     error
 }

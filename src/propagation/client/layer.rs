@@ -11,6 +11,7 @@ use crate::propagation::codec::{Encoder, Header};
 use crate::propagation::policy::Outgoing;
 use crate::propagation::protocol::Protocol;
 use crate::propagation::{Stats, Switch};
+use crate::telemetry::Role;
 
 /// Gives each call that is made what remains of the deadline.
 ///
@@ -41,7 +42,7 @@ impl<P: Protocol> ClientLayer<P> {
             idle: Duration::MAX,
             peer: None,
             switch: Switch::new(),
-            stats: Stats::default(),
+            stats: Stats::new(Role::Client(P::NAME)),
         };
         Self { config, protocol: std::marker::PhantomData }
     }
@@ -74,7 +75,7 @@ impl<P> ClientLayer<P> {
     ///
     /// A call with less time left than the header can say isn't sent: a millisecond, for most.
     pub fn header(mut self, header: Header) -> Self {
-        self.config.outgoing.header = header;
+        self.config.outgoing.write(header);
         self
     }
 

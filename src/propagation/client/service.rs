@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::uri::Authority;
 use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
@@ -18,9 +19,10 @@ use crate::propagation::RequestBody;
 use crate::propagation::body::{Sent, Side};
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::http::Http;
+use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::request::Given;
-use crate::propagation::stats::Event;
+use crate::telemetry::{Role, Trace};
 
 /// The service of a [`ClientLayer`](super::ClientLayer).
 ///
@@ -60,30 +62,33 @@ impl<S, P: Protocol> Client<S, P> {
             return ClientFuture::passing(Dispatch::through(&mut self.inner, request.map(pass)));
         }
         let now = Instant::<Elapsed>::now();
-        config.stats.count(Event::Request);
+        let pace = Pace::from(now);
+        config.stats.request();
         let given = request.extensions_mut().remove::<Given>();
         let own = given.map(|Given(limit)| limit.deadline(now));
-        let headers = request.headers_mut();
-        let effective = config.outgoing.effective(provenance(), own, headers, now);
-        config.outgoing.strip(headers);
+        let asked = config.outgoing.take(request.headers_mut(), now);
+        let effective = config.outgoing.effective(provenance(), own, asked, now);
         let peer = config.peer.is_none().then(|| request.uri().authority().cloned()).flatten();
+        let name = config.peer.as_deref().or(peer.as_ref().map(Authority::as_str));
+        let mut trace = None;
         let (request, sent) = match effective {
             Some(provenance) => {
-                config.stats.count(Event::Limited);
+                config.stats.limited(provenance, now);
+                trace = Some(Trace::new(Role::Client(P::NAME), request.uri(), provenance, name));
                 if provenance.deadline().instant() <= now {
-                    let call = Call::new(self.config.clone(), effective, peer, None, now);
+                    let call = Call::new(self.config.clone(), effective, peer, None, pace, trace);
                     return ClientFuture::too_late(call);
                 }
                 let sent = (!request.body().is_end_stream()).then(Sent::default);
-                let stats = config.stats.clone();
+                let (side, stats, sent_too) = (Side::Client, &config.stats, sent.clone());
                 let request = request.map(|body| {
-                    limit(RequestBody::limited(body, Side::Client, provenance, stats, sent.clone()))
+                    limit(RequestBody::limited(body, side, provenance, pace, stats, sent_too))
                 });
                 (request, sent)
             }
             None => (request.map(pass), None),
         };
-        let call = Call::new(self.config.clone(), effective, peer, sent, now);
+        let call = Call::new(self.config.clone(), effective, peer, sent, pace, trace);
         ClientFuture::calling(Dispatch::through(&mut self.inner, request), call)
     }
 }

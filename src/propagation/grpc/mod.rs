@@ -44,10 +44,14 @@
 //! - The `grpc-timeout` of [`Request::set_timeout`](tonic::Request::set_timeout) is a limit among the others,
 //!   and is written anew.
 //! - CANCELLED, UNAVAILABLE or INTERNAL from a peer or a proxy is DEADLINE_EXCEEDED once the call's own
-//!   deadline has passed, by the clock; before, it stays what it is.
+//!   deadline has passed, by the clock; before, it stays what it is. CANCELLED is so already when the time
+//!   is up that was written, which is what tonic makes of it.
 //! - A `grpc-status-details-bin` that isn't base64 is removed, since tonic would panic.
 //! - Inside `tonic::transport::Channel`, calls wait and connections are made after the value is written:
-//!   the callee then has more time than is left, by so much; the caller's own deadline holds.
+//!   the callee then has more time than is left, by the time that it took to connect; the caller's own
+//!   deadline holds. `Channel` also ends the call when the time is up that was written, so that a call with
+//!   an [`allowance`](super::client::ClientLayer::allowance) ends that much earlier, and not with what the
+//!   callee has to say.
 //!
 //! # Beside tonic's own timeouts
 //!
@@ -57,9 +61,12 @@
 //! | these layers | with the first of all that is honoured | the whole call | DEADLINE_EXCEEDED |
 //!
 //! Both may be set: what comes first ends the call, with its own status. tonic's server also reads the
-//! header, at about the same time as [`ServerLayer`] and outside of it: which of the two answers is up to
-//! chance, so a client that isn't ours may see CANCELLED. Ours sees DEADLINE_EXCEEDED, if its own deadline
-//! has passed.
+//! header, outside of [`ServerLayer`]; but when its timer fires, the layer is asked first, and by then its
+//! own time is up, so the answer is DEADLINE_EXCEEDED. What a client of tonic's keeps itself, it calls
+//! CANCELLED. Ours calls it DEADLINE_EXCEEDED, if its own deadline has passed.
+//!
+//! Which promise holds where is in [docs/guarantees.md](https://docs.rs/crate/deadbeat/latest/source/docs/guarantees.md),
+//! with a test for each.
 
 mod client;
 mod framing;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, request, response};
+use http::{HeaderMap, HeaderName, Response, StatusCode, request, response};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -17,8 +17,8 @@ use crate::propagation::protocol::{BoxError, Speaks};
 #[non_exhaustive]
 pub struct Grpc;
 
-const STATUS: &str = "grpc-status";
-const DETAILS: &str = "grpc-status-details-bin";
+static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// The status of a call whose deadline has passed. Its message says which, and where the time went.
 impl From<Expired> for Status {
@@ -30,7 +30,7 @@ impl From<Expired> for Status {
 }
 
 fn code(headers: &HeaderMap) -> Option<Code> {
-    headers.get(STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+    headers.get(&STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
 /// What a server, or a proxy, makes of a deadline that has passed: a cancelled stream, a gateway's 502 or
@@ -43,6 +43,7 @@ impl Speaks for Grpc {
     type Error = Status;
     type Framing = Framing;
 
+    const NAME: &str = "grpc";
     const HEADER: Header = Header::GrpcTimeout;
 
     fn expired(expired: Expired) -> Status {
@@ -123,20 +124,28 @@ impl Speaks for Grpc {
         may_be_expiry(status.code())
     }
 
+    fn is_cancelled(head: &response::Parts) -> bool {
+        code(&head.headers) == Some(Code::Cancelled)
+    }
+
+    fn error_is_cancelled(status: &Status) -> bool {
+        status.code() == Code::Cancelled
+    }
+
     fn needs_trailers(head: &response::Parts) -> bool {
-        !head.headers.contains_key(STATUS)
+        !head.headers.contains_key(&STATUS)
     }
 
     fn sanitize(headers: &mut HeaderMap) -> bool {
-        let Some(details) = headers.get(DETAILS) else { return false };
+        let Some(details) = headers.get(&DETAILS) else { return false };
         // With tonic's own decoder, which is the one that would panic.
         let mut alone = HeaderMap::with_capacity(1);
-        alone.insert(DETAILS, details.clone());
+        alone.insert(DETAILS.clone(), details.clone());
         let is_sound = MetadataMap::from_headers(alone)
-            .get_bin(DETAILS)
+            .get_bin(DETAILS.as_str())
             .is_some_and(|value| value.to_bytes().is_ok());
         if !is_sound {
-            headers.remove(DETAILS);
+            headers.remove(&DETAILS);
         }
         !is_sound
     }
@@ -170,7 +179,7 @@ mod tests {
     fn between_messages_there_are_trailers_and_within_one_an_error() {
         let mut framing = Framing::default();
         let trailers = Grpc::cut(&framing, expired()).unwrap();
-        assert_eq!(trailers[STATUS], "4");
+        assert_eq!(trailers[&STATUS], "4");
         Grpc::pass(&mut framing, b"\0\0\0\0\x05hal");
         assert_eq!(Grpc::cut(&framing, expired()).unwrap_err().code(), Code::DeadlineExceeded);
     }
@@ -180,8 +189,8 @@ mod tests {
         fn no_details_make_tonic_panic(details in prop::collection::vec(any::<u8>(), 0..20)) {
             let Ok(value) = HeaderValue::from_bytes(&details) else { return Ok(()) };
             let mut headers = HeaderMap::new();
-            headers.insert(STATUS, HeaderValue::from_static("3"));
-            headers.insert(DETAILS, value);
+            headers.insert(STATUS.clone(), HeaderValue::from_static("3"));
+            headers.insert(DETAILS.clone(), value);
             Grpc::sanitize(&mut headers);
             prop_assert_eq!(Status::from_header_map(&headers).unwrap().code(), Code::InvalidArgument);
         }

@@ -40,6 +40,7 @@ impl Speaks for Http {
     type Error = Error;
     type Framing = ();
 
+    const NAME: &str = "http";
     const HEADER: Header = Header::ConnectTimeoutMs;
 
     fn expired(expired: Expired) -> Error {
@@ -98,6 +99,14 @@ impl Speaks for Http {
     fn error_may_be_expiry(_: &Error) -> bool {
         // Also that of the request's body, which has no account of where the time went.
         true
+    }
+
+    fn is_cancelled(_: &response::Parts) -> bool {
+        false
+    }
+
+    fn error_is_cancelled(_: &Error) -> bool {
+        false
     }
 
     fn needs_trailers(_: &response::Parts) -> bool {

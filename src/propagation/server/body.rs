@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::future::Call;
-use crate::clock::Instant;
 use crate::propagation::protocol::{BoxError, Protocol};
-use crate::propagation::stats::Event;
+use crate::telemetry::Stage;
 
 pin_project! {
     /// The body of an answer of a [`Server`](super::Server): the handler's, which has the deadline of its
@@ -89,42 +89,43 @@ where
             let polled = body.poll_frame(cx);
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
-        let began = Instant::now();
-        let (polled, now) = if call.has_expired(began) {
-            // Late messages aren't sent, however many are there.
-            (None, began)
-        } else {
-            let (polled, ended) = call.run(|| body.as_mut().poll_frame(cx));
-            (Some(polled), ended)
-        };
-        let late = call.has_expired(now);
-        let expired = match polled {
-            Some(Poll::Pending) => match call.open.poll_expired(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => call.expire(Event::InBody, Instant::now()),
-            },
-            Some(Poll::Ready(Some(Ok(frame)))) => {
-                let fails = frame.trailers_ref().is_some_and(|it| P::is_failure_at_end(it));
-                if !(late && fails) {
-                    if let Some(data) = frame.data_ref() {
-                        P::pass(this.framing, data);
+        let began = call.now();
+        // Late messages aren't sent, however many are there.
+        if !call.has_expired(began) {
+            let (polled, ended) = call.run(began, || body.as_mut().poll_frame(cx));
+            match polled {
+                // By the clock first: another's timer may be the one that has woken it.
+                Poll::Pending => {
+                    if !call.has_expired(ended) {
+                        ready!(call.open.poll_expired(cx));
                     }
-                    if frame.is_trailers() || body.is_end_stream() {
-                        complete(this.call);
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
                 }
-                call.expire(Event::InBody, now)
+                Poll::Ready(Some(Ok(frame))) => {
+                    let fails = |trailers: &HeaderMap| {
+                        call.has_expired(ended) && P::is_failure_at_end(trailers)
+                    };
+                    if !frame.trailers_ref().is_some_and(fails) {
+                        if let Some(data) = frame.data_ref() {
+                            P::pass(this.framing, data);
+                        }
+                        if frame.is_trailers() || body.is_end_stream() {
+                            complete(this.call);
+                        }
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+                Poll::Ready(None) => {
+                    complete(this.call);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if !call.has_expired(ended) {
+                        return Poll::Ready(Some(Err(P::other(error.into()))));
+                    }
+                }
             }
-            Some(Poll::Ready(None)) => {
-                complete(this.call);
-                return Poll::Ready(None);
-            }
-            Some(Poll::Ready(Some(Err(error)))) if !late => {
-                return Poll::Ready(Some(Err(P::other(error.into()))));
-            }
-            None | Some(Poll::Ready(Some(Err(_)))) => call.expire(Event::InBody, now),
-        };
+        }
+        let expired = call.expire(Stage::Body);
         this.source.set(Source::Whole { rest: None });
         *this.call = None;
         let end = P::cut(this.framing, expired);

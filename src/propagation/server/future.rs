@@ -15,10 +15,13 @@ use super::ResponseBody;
 use super::layer::Config;
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::open::Open;
-use crate::deadline::{Deadline, Expired, Ledger, Phase, Provenance};
+use crate::deadline::{Deadline, Expired, Phase, Provenance};
+use crate::propagation::account::Account;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::pace::{Pace, has_come};
 use crate::propagation::protocol::Protocol;
-use crate::propagation::stats::{Event, Stats};
+use crate::propagation::stats::Stats;
+use crate::telemetry::{Stage, Trace};
 
 pin_project! {
     /// The future of a [`Server`](super::Server).
@@ -40,20 +43,24 @@ pub(super) struct Call<P> {
     pub(super) deadline: Deadline,
     pub(super) open: Open,
     config: Arc<Config<P>>,
-    ledger: Ledger,
+    account: Account,
+    trace: Trace,
 }
 
 impl<P> Call<P> {
     pub(super) fn new(
         provenance: Provenance,
         config: Arc<Config<P>>,
-        now: Instant<Elapsed>,
+        pace: Pace,
+        trace: Trace,
     ) -> Self {
+        let account = Account::begin(pace, &config.stats);
         Self {
             deadline: provenance.deadline(),
             open: Open::with(provenance),
             config,
-            ledger: Ledger::begin(Phase::Queue, now),
+            account,
+            trace,
         }
     }
 
@@ -61,28 +68,36 @@ impl<P> Call<P> {
         &self.config.stats
     }
 
-    pub(super) fn has_expired(&self, now: Instant<Elapsed>) -> bool {
-        self.deadline.instant() <= now
+    /// About.
+    pub(super) fn now(&self) -> Instant<Elapsed> {
+        self.account.pace().now()
     }
 
-    /// Runs `f` in the call's scope. Returns also when it ended, and counts it if it went over the deadline.
-    pub(super) fn run<R>(&mut self, f: impl FnOnce() -> R) -> (R, Instant<Elapsed>) {
-        let began = Instant::now();
-        let result = self.open.enter(f);
-        let ended = Instant::now();
-        if !self.has_expired(began) && self.has_expired(ended) {
-            self.stats().overrun(ended - self.deadline.instant());
+    /// Whether it had expired `about` then.
+    pub(super) fn has_expired(&self, about: Instant<Elapsed>) -> bool {
+        has_come(self.deadline.instant(), about)
+    }
+
+    /// Runs `f` in the call's scope, from `began` on, and counts it if it goes over the deadline. Returns also
+    /// when it ended.
+    pub(super) fn run<R>(
+        &mut self,
+        began: Instant<Elapsed>,
+        f: impl FnOnce() -> R,
+    ) -> (R, Instant<Elapsed>) {
+        let result = self.trace.run(|| self.open.enter(f));
+        let ended = self.now();
+        if began < self.deadline.instant() && self.has_expired(ended) {
+            self.stats().overrun(Instant::now() - self.deadline.instant());
         }
         (result, ended)
     }
 
-    pub(super) fn enter(&mut self, phase: Phase, now: Instant<Elapsed>) {
-        self.ledger.enter(phase, now);
-    }
-
-    pub(super) fn expire(&mut self, event: Event, now: Instant<Elapsed>) -> Expired {
-        self.stats().count(event);
-        self.open.expire(now).with_ledger(&self.ledger)
+    pub(super) fn expire(&mut self, stage: Stage) -> Expired {
+        let expired = self.account.explain(self.open.expire(Instant::now()));
+        self.stats().expired(stage, expired.origin());
+        self.trace.expired(stage, &expired);
+        expired
     }
 }
 
@@ -118,42 +133,35 @@ where
             return Poll::Ready(Ok(response.map(|body| ResponseBody::passing(body, None))));
         };
         let mut dispatch = this.dispatch.as_mut();
-        if dispatch.is_queued() {
-            let (ready, now) = call.run(|| dispatch.as_mut().poll_ready(cx));
-            match ready {
-                // What has expired isn't begun.
-                _ if call.has_expired(now) => {
-                    let expired = call.expire(Event::OnArrival, now);
-                    dispatch.set(Dispatch::Over);
-                    return answer_expired(this.call, &expired);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => call.enter(Phase::Wait, now),
-                Poll::Pending => return expire_if_due(this.call, this.dispatch, cx),
-            }
+        let began = call.now();
+        let was_queued = dispatch.is_queued();
+        if was_queued && call.has_expired(began) {
+            // What has expired isn't begun.
+            let expired = call.expire(Stage::Queue);
+            dispatch.set(Dispatch::Over);
+            return answer_expired(this.call, &expired);
         }
-        let (polled, now) = call.run(|| {
-            dispatch.as_mut().call();
-            dispatch.as_mut().poll_called(cx)
-        });
+        let (polled, ended) = call.run(began, || dispatch.as_mut().poll(cx));
+        if was_queued && !dispatch.is_queued() {
+            call.account.enter(Phase::Wait, began);
+        }
         match polled {
-            Poll::Pending => expire_if_due(this.call, this.dispatch, cx),
+            Poll::Pending => expire_if_due(this.call, this.dispatch, ended, cx),
             Poll::Ready(result) => {
-                let late = call.has_expired(now);
                 let response = match result {
                     Ok(response) => response,
-                    Err(_) if late => {
-                        let expired = call.expire(Event::BeforeHeaders, now);
+                    Err(_) if call.has_expired(ended) => {
+                        let expired = call.expire(Stage::Headers);
                         return answer_expired(this.call, &expired);
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (head, body) = response.into_parts();
-                if late && P::is_failure(&head) {
-                    let expired = call.expire(Event::BeforeHeaders, now);
+                if call.has_expired(ended) && P::is_failure(&head) {
+                    let expired = call.expire(Stage::Headers);
                     return answer_expired(this.call, &expired);
                 }
-                call.enter(Phase::Body, now);
+                call.account.enter(Phase::Body, ended);
                 let body = ResponseBody::passing(body, this.call.take());
                 Poll::Ready(Ok(Response::from_parts(head, body)))
             }
@@ -161,16 +169,21 @@ where
     }
 }
 
-/// After a poll of what runs in it.
+/// After a poll of what runs in it, which ended at `now`.
 fn expire_if_due<S, B, F, R, P: Protocol, E>(
     call: &mut Option<Call<P>>,
     mut dispatch: Pin<&mut Dispatch<S, B, F>>,
+    now: Instant<Elapsed>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let Some(limited) = call else { return Poll::Pending };
-    ready!(limited.open.poll_expired(cx));
-    let event = if dispatch.is_queued() { Event::OnArrival } else { Event::BeforeHeaders };
-    let expired = limited.expire(event, Instant::now());
+    // By the clock, before the timer: if another's is the first to wake the call, like that of tonic's
+    // server for the same header, the answer is ours all the same.
+    if !limited.has_expired(now) {
+        ready!(limited.open.poll_expired(cx));
+    }
+    let stage = if dispatch.is_queued() { Stage::Queue } else { Stage::Headers };
+    let expired = limited.expire(stage);
     dispatch.set(Dispatch::Over);
     answer_expired(call, &expired)
 }

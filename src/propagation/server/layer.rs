@@ -12,6 +12,7 @@ use crate::propagation::codec::{Header, OnMalformed};
 use crate::propagation::policy::{Honoured, Settings};
 use crate::propagation::protocol::Protocol;
 use crate::propagation::{Stats, Switch};
+use crate::telemetry::Role;
 
 /// Gives each call that is served the deadline that its headers tell, and keeps it.
 ///
@@ -47,7 +48,7 @@ impl<P: Protocol> ServerLayer<P> {
             honoured: Honoured::default(),
             must_end: false,
             switch: Switch::new(),
-            stats: Stats::default(),
+            stats: Stats::new(Role::Server(P::NAME)),
         };
         Self { config }
     }

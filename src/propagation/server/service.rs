@@ -17,10 +17,11 @@ use crate::deadline::{Expired, provenance};
 use crate::propagation::RequestBody;
 use crate::propagation::body::Side;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::pace::Pace;
 use crate::propagation::policy::Admitted;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::request::Received;
-use crate::propagation::stats::Event;
+use crate::telemetry::{Handling, Role, Stage, Trace};
 
 /// The service of a [`ServerLayer`](super::ServerLayer).
 ///
@@ -46,6 +47,7 @@ impl<S, P> Server<S, P> {
 impl<S, B, R, P> Service<Request<B>> for Server<S, P>
 where
     S: Service<Request<RequestBody<B, P>>, Response = Response<R>> + Clone,
+    B: Body,
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
     P: Protocol,
@@ -68,7 +70,7 @@ where
         }
         let now = Instant::<Elapsed>::now();
         let stats = &config.stats;
-        stats.count(Event::Request);
+        stats.request();
         let (mut parts, body) = request.into_parts();
         let settings = match &config.choose {
             Some(choose) => choose(&parts, config.settings),
@@ -78,7 +80,7 @@ where
             match config.honoured.admit(&parts.headers, &settings, now) {
                 Ok(admitted) => admitted,
                 Err(malformed) => {
-                    stats.count(Event::Rejected);
+                    stats.malformed_values(Handling::Rejected, 1);
                     let answer = config.protocol.answer_malformed(&parts, &malformed);
                     return ServerFuture::answering(answer);
                 }
@@ -86,8 +88,8 @@ where
         } else {
             Admitted::default()
         };
-        stats.add(Event::Malformed, admitted.ignored);
-        stats.add(Event::Lenient, admitted.lenient);
+        stats.malformed_values(Handling::Ignored, admitted.ignored);
+        stats.malformed_values(Handling::Lenient, admitted.lenient);
         // In the process of its caller, a call has the caller's deadline too.
         let provenance = match (admitted.provenance, provenance()) {
             (Some(own), Some(ambient)) => Some(ambient.min(own)),
@@ -101,15 +103,19 @@ where
             let request = Request::from_parts(parts, body);
             return ServerFuture::passing(Dispatch::through(&mut self.inner, request));
         };
-        stats.count(Event::Limited);
+        stats.limited(provenance, now);
+        let trace = Trace::new(Role::Server(P::NAME), &parts.uri, provenance, None);
         if provenance.deadline().instant() <= now {
-            stats.count(Event::OnArrival);
-            let answer = config.protocol.answer_expired(&Expired::new(provenance, now));
-            return ServerFuture::answering(answer);
+            let expired = Expired::new(provenance, now);
+            stats.expired(Stage::Arrival, provenance.origin());
+            trace.expired(Stage::Arrival, &expired);
+            return ServerFuture::answering(config.protocol.answer_expired(&expired));
         }
-        let body = RequestBody::limited(body, side, provenance, stats.clone(), None);
+        let pace = Pace::from(now);
+        let call = Call::new(provenance, self.config.clone(), pace, trace);
+        let body = RequestBody::limited(body, side, provenance, pace, stats, None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
-        ServerFuture::limited(dispatch, Call::new(provenance, self.config.clone(), now))
+        ServerFuture::limited(dispatch, call)
     }
 }
 

@@ -1,0 +1,302 @@
+//! A unary call of gRPC over loopback, bare, with tonic's timeouts, and with our deadlines.
+//!
+//! ```text
+//! cargo bench --features grpc --bench unary
+//! ```
+//!
+//! Client and server are tonic's `Channel` and `Server` in this process, on one multi-threaded runtime, over
+//! one TCP connection, with a handler that answers at once.
+//!
+//! - `bare`, the floor: no deadline anywhere.
+//! - `header`: a `grpc-timeout` that is another each time, which nobody reads: what it costs HTTP/2 to carry it.
+//! - `tonic`: `Endpoint::timeout` and `Server::timeout`.
+//! - `deadbeat`: `ClientLayer` with a timeout, and `ServerLayer`: the header is written and read as well.
+//!
+//! Timeouts are between one and ten seconds, another each round. Rounds are interleaved: one of each system,
+//! in an order that changes from one to the next. `calls/s`, `p50` and `p99` are medians over the rounds. `of
+//! bare` is the throughput against that of `bare` in the same round: the median, and the interval that holds
+//! it with 95 % confidence, by the ranks of the sign test.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut};
+use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
+use http::{HeaderName, uri::PathAndQuery};
+use support::{is_test, now};
+use tokio::task::AbortHandle;
+use tonic::{
+    Request, Response, Status,
+    body::Body,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    server::{NamedService, UnaryService},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+use tower::{Layer, Service, util::MapRequest};
+
+/// Numbers, eight bytes each.
+#[derive(Clone, Copy, Default)]
+struct Numbers;
+
+impl Codec for Numbers {
+    type Encode = u64;
+    type Decode = u64;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put_u64(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
+        Ok(Some(buf.get_u64()))
+    }
+}
+
+/// Answers what it is asked.
+#[derive(Clone)]
+struct Echo;
+
+impl UnaryService<u64> for Echo {
+    type Response = u64;
+    type Future = Ready<Result<Response<u64>, Status>>;
+
+    fn call(&mut self, request: Request<u64>) -> Self::Future {
+        ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+impl NamedService for Echo {
+    const NAME: &str = "bench.Echo";
+}
+
+impl<B> Service<http::Request<B>> for Echo
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        Box::pin(async { Ok(tonic::server::Grpc::new(Numbers).unary(Self, request).await) })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum System {
+    Bare,
+    Header,
+    Tonic,
+    Deadbeat,
+}
+
+impl System {
+    const ALL: [Self; 4] = [Self::Bare, Self::Header, Self::Tonic, Self::Deadbeat];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Header => "header",
+            Self::Tonic => "tonic",
+            Self::Deadbeat => "deadbeat",
+        }
+    }
+
+    /// Serves, and connects to that.
+    async fn start(self, timeout: Duration) -> (Channel, AbortHandle) {
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address"));
+        let incoming = incoming.expect("a port").with_nodelay(Some(true));
+        let at = incoming.local_addr().expect("bound");
+        let mut server = Server::builder();
+        if self == Self::Tonic {
+            server = server.timeout(timeout);
+        }
+        let serving = tokio::spawn(async move {
+            if self == Self::Deadbeat {
+                let layer = ServerLayer::new().maximum(Duration::from_secs(60));
+                server.layer(layer).add_service(Echo).serve_with_incoming(incoming).await
+            } else {
+                server.add_service(Echo).serve_with_incoming(incoming).await
+            }
+        });
+        let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("a URL");
+        let endpoint = if self == Self::Tonic { endpoint.timeout(timeout) } else { endpoint };
+        (endpoint.connect().await.expect("it is served"), serving.abort_handle())
+    }
+
+    /// So many calls, so many at a time. How long each took.
+    async fn round(self, concurrent: usize, calls: usize, timeout: Duration) -> Round {
+        let (channel, serving) = self.start(timeout).await;
+        let round = match self {
+            Self::Bare | Self::Tonic => round(channel, concurrent, calls).await,
+            Self::Header => round(with_header(channel), concurrent, calls).await,
+            Self::Deadbeat => {
+                let layer = ClientLayer::new().timeout(timeout);
+                round(layer.layer(channel), concurrent, calls).await
+            }
+        };
+        serving.abort();
+        round
+    }
+}
+
+type Requests = http::Request<Body>;
+
+fn with_header(
+    channel: Channel,
+) -> MapRequest<Channel, impl FnMut(Requests) -> Requests + Clone + Send> {
+    let micros = Arc::new(AtomicU64::new(1_000_000));
+    MapRequest::new(channel, move |mut request: Requests| {
+        // Ordering: Relaxed, a number.
+        let value = format!("{}u", micros.fetch_add(1, Relaxed));
+        let value = value.try_into().expect("digits");
+        request.headers_mut().insert(HeaderName::from_static("grpc-timeout"), value);
+        request
+    })
+}
+
+struct Round {
+    per_second: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+async fn round<T>(service: T, concurrent: usize, calls: usize) -> Round
+where
+    T: tonic::client::GrpcService<Body, Future: Send> + Clone + Send + 'static,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error:
+        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    // Before it is measured: everything is connected and in the cache.
+    ask(service.clone(), calls.div_ceil(10)).await;
+    let began = now();
+    let each = calls / concurrent;
+    let tasks = (0..concurrent).map(|_| tokio::spawn(ask(service.clone(), each)));
+    let mut took = Vec::with_capacity(calls);
+    for task in tasks.collect::<Vec<_>>() {
+        took.extend(task.await.expect("no call fails"));
+    }
+    let all = now() - began;
+    took.sort_unstable();
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let per_second = took.len() as f64 / all.as_secs_f64();
+    Round { per_second, p50: took[took.len() / 2], p99: took[took.len() * 99 / 100] }
+}
+
+/// One call after the other.
+async fn ask<T>(service: T, calls: usize) -> Vec<Duration>
+where
+    T: tonic::client::GrpcService<Body>,
+    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error:
+        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
+{
+    let mut client = tonic::client::Grpc::new(service);
+    let path = PathAndQuery::from_static("/bench.Echo/Echo");
+    let mut took = Vec::with_capacity(calls);
+    for number in 0..calls as u64 {
+        let began: Instant = now();
+        client.ready().await.unwrap_or_else(|_| panic!("not ready"));
+        let answer = client.unary(Request::new(number), path.clone(), Numbers).await;
+        assert_eq!(answer.expect("answered").into_inner(), number);
+        took.push(now() - began);
+    }
+    took
+}
+
+fn median<T: Copy + PartialOrd>(values: impl Iterator<Item = T>) -> T {
+    let sorted = sorted(values);
+    sorted[sorted.len() / 2]
+}
+
+fn sorted<T: Copy + PartialOrd>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.collect();
+    values.sort_unstable_by(|a, b| a.partial_cmp(b).expect("numbers"));
+    values
+}
+
+/// That of the median, with 95 % confidence.
+fn interval(ratios: &[f64]) -> (f64, f64) {
+    #[expect(clippy::cast_precision_loss, reason = "a few dozen rounds")]
+    let n = ratios.len() as f64;
+    // The normal approximation of the binomial distribution.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small rank")]
+    let rank = ((n - 1.96 * n.sqrt()) / 2.0).floor().max(0.0) as usize;
+    (ratios[rank], ratios[ratios.len() - 1 - rank])
+}
+
+fn main() {
+    let (rounds, calls) = if is_test() { (2, 1024) } else { (30, 20 * 1024) };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut rng = fastrand::Rng::with_seed(0x5eed);
+    println!("unary call, {calls} calls a round, {rounds} rounds, interleaved; times in µs");
+    for concurrent in [1, 64, 512] {
+        let calls = if concurrent == 1 { calls / 4 } else { calls };
+        let mut all: [Vec<Round>; 4] = Default::default();
+        for _ in 0..rounds {
+            let timeout = Duration::from_millis(rng.u64(1000..10_000));
+            let mut order = System::ALL;
+            rng.shuffle(&mut order);
+            for system in order {
+                let round = runtime.block_on(system.round(concurrent, calls, timeout));
+                all[system as usize].push(round);
+            }
+        }
+        println!("\n{concurrent} at a time");
+        println!("{:<10}{:>10}{:>9}{:>9}  of bare", "system", "calls/s", "p50", "p99");
+        for system in System::ALL {
+            let rounds = &all[system as usize];
+            let us = |of: fn(&Round) -> Duration| median(rounds.iter().map(of)).as_nanos();
+            #[expect(clippy::cast_precision_loss, reason = "a time")]
+            let us = |of: fn(&Round) -> Duration| us(of) as f64 / 1000.0;
+            let pairs = rounds.iter().zip(&all[System::Bare as usize]);
+            let ratios = sorted(pairs.map(|(it, bare)| it.per_second / bare.per_second));
+            let (low, high) = interval(&ratios);
+            println!(
+                "{:<10}{:>10.0}{:>9.1}{:>9.1}  {:.3} ({low:.3} to {high:.3})",
+                system.name(),
+                median(rounds.iter().map(|round| round.per_second)),
+                us(|round| round.p50),
+                us(|round| round.p99),
+                ratios[ratios.len() / 2],
+            );
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Where the time of a call goes, for its error and for metrics.
+
+use super::pace::Pace;
+use super::stats::Stats;
+use crate::clock::{Elapsed, Instant};
+use crate::deadline::{Expired, Ledger, Phase};
+
+/// That of one call, from its beginning to when this is dropped.
+pub(crate) struct Account {
+    ledger: Ledger,
+    pace: Pace,
+    #[cfg(feature = "metrics")]
+    stats: Stats,
+}
+
+impl Account {
+    /// Begins with the queue.
+    pub(crate) fn begin(pace: Pace, stats: &Stats) -> Self {
+        #[cfg(not(feature = "metrics"))]
+        let _ = stats;
+        Self {
+            ledger: Ledger::begin(Phase::Queue, pace.start()),
+            pace,
+            #[cfg(feature = "metrics")]
+            stats: stats.clone(),
+        }
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.ledger.phase()
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase, at: Instant<Elapsed>) {
+        self.ledger.enter(phase, at);
+    }
+
+    /// Adds what is known so far.
+    pub(crate) fn explain(&self, expired: Expired) -> Expired {
+        expired.with_ledger(&self.ledger)
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.stats.spent(&self.ledger.spent(self.pace.now()));
+    }
+}

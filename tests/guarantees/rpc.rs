@@ -1,0 +1,439 @@
+//! gRPC by tonic over loopback: a service, and peers that are made of frames.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes};
+use deadbeat::clock;
+use deadbeat::deadline::{self, Cancelled, Provenance};
+use deadbeat::time::{Duration, Instant, sleep};
+use h2::client::SendRequest;
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_stream::{Stream, StreamExt};
+use tonic::client::GrpcService;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{NamedService, ServerStreamingService, StreamingService, UnaryService};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming, body::Body};
+use tower::{BoxError, Service};
+
+use super::within;
+
+/// Numbers, eight bytes each.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Numbers;
+
+impl Codec for Numbers {
+    type Encode = u64;
+    type Decode = u64;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put_u64(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Numbers {
+    type Item = u64;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
+        Ok(Some(buf.get_u64()))
+    }
+}
+
+/// A number as it is sent.
+pub(crate) fn message(number: u64) -> Bytes {
+    [&b"\0\0\0\0\x08"[..], &number.to_be_bytes()].concat().into()
+}
+
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
+type Replies = Pin<Box<dyn Stream<Item = Result<u64, Status>> + Send>>;
+
+/// What happens to the handlers of a [`Test`].
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// One was called, by a request that had this deadline.
+    Called(Instant, Option<Provenance>),
+    /// One was dropped, or what it answers with.
+    Dropped,
+    /// A task that one spawned has ended.
+    Task(Result<(), Cancelled>),
+    /// The stream of requests has ended.
+    Upload(Result<(), Status>),
+}
+
+/// - `Nap` sleeps as many milliseconds as it is asked to, and answers that.
+/// - `Work` never answers, and has a task that never ends.
+/// - `Drip` answers with a number every so many milliseconds.
+/// - `Echo` answers each message, and reads them in a task of its own.
+/// - `Flood` answers with as many numbers as it can send.
+#[derive(Clone)]
+pub(crate) struct Test {
+    tell: UnboundedSender<Event>,
+}
+
+impl Test {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<Event>) {
+        let (tell, told) = unbounded_channel();
+        (Self { tell }, told)
+    }
+
+    pub(crate) fn call(&self) -> Guard {
+        self.tell(Event::Called(Instant::now(), deadline::provenance()));
+        Guard(self.clone())
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        // Nobody listens any more, once the test is over.
+        let _ = self.tell.send(event);
+    }
+}
+
+pub(crate) struct Guard(Test);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.tell(Event::Dropped);
+    }
+}
+
+impl UnaryService<u64> for Test {
+    type Response = u64;
+    type Future = Answer<u64>;
+
+    fn call(&mut self, request: Request<u64>) -> Answer<u64> {
+        let guard = Self::call(self);
+        Box::pin(async move {
+            let ms = request.into_inner();
+            sleep(Duration::from_millis(ms)).await;
+            drop(guard);
+            Ok(Response::new(ms))
+        })
+    }
+}
+
+struct Work(Test);
+
+impl UnaryService<u64> for Work {
+    type Response = u64;
+    type Future = Answer<u64>;
+
+    fn call(&mut self, _: Request<u64>) -> Answer<u64> {
+        let guard = self.0.call();
+        let test = self.0.clone();
+        Box::pin(async move {
+            let work = deadbeat::spawn(std::future::pending());
+            tokio::spawn(async move { test.tell(Event::Task(work.await.unwrap())) });
+            std::future::pending::<()>().await;
+            drop(guard);
+            unreachable!("it waits")
+        })
+    }
+}
+
+struct Drip(Test);
+
+impl ServerStreamingService<u64> for Drip {
+    type Response = u64;
+    type ResponseStream = Replies;
+    type Future = Answer<Replies>;
+
+    fn call(&mut self, request: Request<u64>) -> Answer<Replies> {
+        let guard = self.0.call();
+        let every = Duration::from_millis(request.into_inner());
+        let drops = tokio_stream::iter(0_u64..).then(move |number| {
+            let _held = &guard;
+            async move {
+                sleep(every).await;
+                Ok(number)
+            }
+        });
+        Box::pin(async move { Ok(Response::new(Box::pin(drops) as Replies)) })
+    }
+}
+
+struct Flood(Test);
+
+impl ServerStreamingService<u64> for Flood {
+    type Response = u64;
+    type ResponseStream = Replies;
+    type Future = Answer<Replies>;
+
+    fn call(&mut self, _: Request<u64>) -> Answer<Replies> {
+        let guard = self.0.call();
+        let numbers = tokio_stream::iter(0_u64..).map(move |number| {
+            let _held = &guard;
+            Ok(number)
+        });
+        Box::pin(async move { Ok(Response::new(Box::pin(numbers) as Replies)) })
+    }
+}
+
+struct Echo(Test);
+
+impl StreamingService<u64> for Echo {
+    type Response = u64;
+    type ResponseStream = Replies;
+    type Future = Answer<Replies>;
+
+    fn call(&mut self, request: Request<Streaming<u64>>) -> Answer<Replies> {
+        let guard = self.0.call();
+        let test = self.0.clone();
+        let mut numbers = request.into_inner();
+        let (send, mut echoed) = unbounded_channel();
+        tokio::spawn(async move {
+            let ended = loop {
+                match numbers.message().await {
+                    // Nobody may listen any more: the upload is read to its end all the same.
+                    Ok(Some(number)) => drop(send.send(Ok(number))),
+                    Ok(None) => break Ok(()),
+                    Err(status) => break Err(status),
+                }
+            };
+            test.tell(Event::Upload(ended));
+            // What the handler answers has no end of its own.
+            send.closed().await;
+        });
+        let echoes = std::future::poll_fn(move |cx| {
+            let _held = &guard;
+            echoed.poll_recv(cx)
+        });
+        let echoes = futures_stream(echoes);
+        Box::pin(async move { Ok(Response::new(Box::pin(echoes) as Replies)) })
+    }
+}
+
+/// A stream of what a function of polls yields.
+fn futures_stream<F>(next: F) -> impl Stream<Item = Result<u64, Status>> + Send
+where
+    F: Future<Output = Option<Result<u64, Status>>> + Unpin + Send,
+{
+    struct Next<F>(F);
+    impl<F: Future<Output = Option<Result<u64, Status>>> + Unpin> Stream for Next<F> {
+        type Item = Result<u64, Status>;
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Pin::new(&mut self.0).poll(cx)
+        }
+    }
+    Next(next)
+}
+
+impl NamedService for Test {
+    const NAME: &str = "test.Test";
+}
+
+impl<B> Service<http::Request<B>> for Test
+where
+    B: http_body::Body + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let test = self.clone();
+        Box::pin(async move {
+            let mut grpc = tonic::server::Grpc::new(Numbers);
+            Ok(match request.uri().path() {
+                "/test.Test/Nap" => grpc.unary(test, request).await,
+                "/test.Test/Work" => grpc.unary(Work(test), request).await,
+                "/test.Test/Drip" => grpc.server_streaming(Drip(test), request).await,
+                "/test.Test/Flood" => grpc.server_streaming(Flood(test), request).await,
+                "/test.Test/Echo" => grpc.streaming(Echo(test), request).await,
+                _ => Status::unimplemented("no such method").into_http(),
+            })
+        })
+    }
+}
+
+/// Serves with tonic, as it is built: `served!(Server::builder(), service)`. Evaluates to the address.
+macro_rules! served {
+    ($server:expr, $service:expr) => {{
+        let incoming =
+            tonic::transport::server::TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap();
+        tokio::spawn($server.add_service($service).serve_with_incoming(incoming));
+        address
+    }};
+}
+pub(crate) use served;
+
+pub(crate) fn endpoint(address: std::net::SocketAddr) -> Endpoint {
+    Endpoint::new(format!("http://{address}")).unwrap()
+}
+
+pub(crate) async fn channel(address: std::net::SocketAddr) -> Channel {
+    within(endpoint(address).connect()).await.unwrap()
+}
+
+/// A client whose connections are made after `takes`; and how many there have been.
+pub(crate) fn slow_channel(endpoint: &Endpoint, takes: Duration) -> (Channel, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let made = count.clone();
+    let connector = tower::service_fn(move |uri: http::Uri| {
+        made.fetch_add(1, SeqCst);
+        async move {
+            sleep(takes).await;
+            let authority = uri.authority().unwrap().to_string();
+            TcpStream::connect(authority).await.map(TokioIo::new)
+        }
+    });
+    (endpoint.connect_with_connector_lazy(connector), count)
+}
+
+pub(crate) fn path(method: &'static str) -> PathAndQuery {
+    PathAndQuery::from_static(method)
+}
+
+/// Calls a method that has one answer.
+pub(crate) async fn unary<S>(service: S, method: &'static str, ms: u64) -> Result<u64, Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
+{
+    let mut client = tonic::client::Grpc::new(service);
+    client.ready().await.map_err(|_| Status::unknown("not ready"))?;
+    Ok(client.unary(Request::new(ms), path(method), Numbers).await?.into_inner())
+}
+
+pub(crate) async fn nap<S>(service: S, ms: u64) -> Result<u64, Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
+{
+    within(unary(service, "/test.Test/Nap", ms)).await
+}
+
+/// Calls a method that has a stream of answers.
+pub(crate) async fn stream<S>(
+    service: S,
+    method: &'static str,
+    ms: u64,
+) -> Result<Streaming<u64>, Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError>,
+{
+    let mut client = tonic::client::Grpc::new(service);
+    client.ready().await.map_err(|_| Status::unknown("not ready"))?;
+    let call = client.server_streaming(Request::new(ms), path(method), Numbers);
+    Ok(within(call).await?.into_inner())
+}
+
+/// Reads to the error that has to come.
+pub(crate) async fn failure(numbers: &mut Streaming<u64>) -> Status {
+    loop {
+        match within(numbers.message()).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a clean end"),
+            Err(status) => return status,
+        }
+    }
+}
+
+/// A client of frames, for a server of tonic's.
+pub(crate) async fn frames(
+    address: std::net::SocketAddr,
+    builder: &mut h2::client::Builder,
+) -> SendRequest<Bytes> {
+    let io = TcpStream::connect(address).await.unwrap();
+    let (h2, connection) = builder.handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    within(h2.ready()).await.unwrap()
+}
+
+/// The head of a call, with a `grpc-timeout` unless it is empty.
+pub(crate) fn head(
+    address: std::net::SocketAddr,
+    method: &str,
+    timeout: &str,
+) -> http::Request<()> {
+    let mut request = http::Request::post(format!("http://{address}{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if !timeout.is_empty() {
+        request = request.header("grpc-timeout", timeout);
+    }
+    request.body(()).unwrap()
+}
+
+/// Has each stream of each connection be answered by `answer`. Returns the address, and counts connections.
+pub(crate) async fn serve_frames<F, A>(answer: F) -> (std::net::SocketAddr, Arc<AtomicUsize>)
+where
+    F: Fn(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> A,
+    F: Clone + Send + 'static,
+    A: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let accepted = count.clone();
+    tokio::spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            accepted.fetch_add(1, SeqCst);
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut h2 = h2::server::handshake(io).await.unwrap();
+                while let Some(Ok((request, respond))) = h2.accept().await {
+                    tokio::spawn(answer(request, respond));
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+/// What comes next.
+pub(crate) async fn next(told: &mut UnboundedReceiver<Event>) -> Event {
+    within(told.recv()).await.unwrap()
+}
+
+/// Waits for a call to be begun: with which deadline, if it has one.
+pub(crate) async fn called(told: &mut UnboundedReceiver<Event>) -> Option<Provenance> {
+    match next(told).await {
+        Event::Called(_, provenance) => provenance,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Begins a call, and lets it wait. Until when that has been done, by the clock.
+pub(crate) async fn begin<F: Future<Output: std::fmt::Debug>>(
+    mut call: Pin<&mut F>,
+) -> clock::Instant<clock::Elapsed> {
+    std::future::poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        assert!(polled.is_pending(), "{polled:?}");
+        Poll::Ready(clock::Instant::now())
+    })
+    .await
+}
