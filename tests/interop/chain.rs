@@ -50,9 +50,15 @@ async fn what_remains_shrinks_from_hop_to_hop() {
     let mut facts = Facts::of("chain");
     let before = format!("60000 ms; our handler has {:.0} ms", has.as_secs_f64() * 1e3);
     facts.add(Table::Chain, "what remains", "grpc-js calls us", before);
-    let after = format!("its handler has {remaining_ms:.0} ms, 50 ms and an allowance of 20 ms later");
+    let after =
+        format!("its handler has {remaining_ms:.0} ms, 50 ms and an allowance of 20 ms later");
     facts.add(Table::Chain, "what remains", "we call grpcio", after);
-    facts.add(Table::Chain, "the deadline passes", "grpc-js calls us", "DEADLINE_EXCEEDED; our handler: dropped");
+    facts.add(
+        Table::Chain,
+        "the deadline passes",
+        "grpc-js calls us",
+        "DEADLINE_EXCEEDED; our handler: dropped",
+    );
     facts.add(Table::Chain, "the deadline passes", "we call grpcio", "its handler: cancelled");
     facts.settle();
 }

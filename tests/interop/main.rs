@@ -12,7 +12,6 @@ mod service;
 
 mod chain;
 mod expiry;
-mod http;
 mod malformed;
 mod proxy;
 mod resets;

@@ -229,10 +229,9 @@ pub(crate) fn serve_tonic(layer: Option<ServerLayer>) -> Served {
     let incoming = incoming.expect("loopback has ports");
     let at = incoming.local_addr().expect("it is bound").to_string();
     let (tell, events) = unbounded_channel();
-    let mut stats = Stats::default();
+    let stats = layer.as_ref().unwrap_or(&ServerLayer::new()).stats();
     let interop = Interop { tell, relay: None };
     if let Some(layer) = layer {
-        stats = layer.stats();
         let server = ::tonic::transport::Server::builder().layer(layer).add_service(interop);
         tokio::spawn(server.serve_with_incoming(incoming));
     } else {
@@ -280,21 +279,8 @@ where
 }
 
 impl Served {
-    pub(crate) fn new(at: String, stats: Stats, events: UnboundedReceiver<Event>) -> Self {
-        Self { at, stats, events }
-    }
-
     pub(crate) async fn event(&mut self) -> Event {
         within(self.events.recv()).await.expect("it runs")
-    }
-
-    /// The texts of the next call.
-    pub(crate) async fn arrived(&mut self) -> Vec<String> {
-        loop {
-            if let Event::Arrived(texts) = self.event().await {
-                return texts;
-            }
-        }
     }
 
     /// What the next handler that runs has.

@@ -74,9 +74,27 @@ async fn what_we_send_is_never_more_than_we_have() {
         let told = told(&text).expect("what the specification allows");
         assert!(!told.is_zero() && told <= left, "{row}: {text}");
         assert!(text.len() <= 9 && text.bytes().filter(u8::is_ascii_digit).count() <= 8, "{text}");
-        facts.add(Table::Sent, row, "on the wire", format!("`{text}`"));
+        add(&mut facts, Table::Sent, row, "on the wire", format!("`{text}`"));
     }
     facts.settle();
+}
+
+/// What is small is a matter of how fast the machine is; grpcio's unit is one of how much time has passed;
+/// and connect-es gives up what is long, at once.
+fn add(facts: &mut Facts, table: Table, row: &str, column: &str, text: String) {
+    let is_small = ["0", "500 µs", "12.7 ms"].contains(&row);
+    let is_long = ["30 days", "200 years"].contains(&row);
+    let varies = match table {
+        Table::Received => {
+            column == Kind::Grpcio.name() || column == Kind::Connect.name() && is_long
+        }
+        _ => false,
+    };
+    if is_small || varies {
+        facts.vary(table, row, column, text);
+    } else {
+        facts.add(table, row, column, text);
+    }
 }
 
 async fn servers(kind: Kind, test: &'static str) {
@@ -112,10 +130,14 @@ async fn servers(kind: Kind, test: &'static str) {
                 if left > DAY {
                     assert!(ms > 20.0 * 24.0 * 3600.0 * 1e3, "{row}: {ms} ms");
                 }
-                if ms <= 0.0 { "runs, expired".into() } else { words(Duration::from_secs_f64(ms / 1e3)) }
+                if ms <= 0.0 {
+                    "runs, expired".into()
+                } else {
+                    words(Duration::from_secs_f64(ms / 1e3))
+                }
             }
         };
-        facts.add(Table::Sent, row, kind.name(), text);
+        add(&mut facts, Table::Sent, row, kind.name(), text);
     }
     facts.settle();
 }
@@ -190,22 +212,23 @@ async fn no_client_gets_more_than_it_has_written() {
             let code = answer["code"].as_i64().map(|code| name(Code::from(code as i32)));
             let failure = code.unwrap_or_else(|| "throws".into());
             let Some(texts) = texts else {
-                facts.add(Table::Received, row, kind.name(), format!("not sent: {failure}"));
+                add(&mut facts, Table::Received, row, kind.name(), format!("not sent: {failure}"));
                 continue;
             };
             assert!(texts.len() <= 1, "{texts:?}");
             let Some(text) = texts.first() else {
                 assert_eq!(begun, Some(None), "{row}");
-                facts.add(Table::Received, row, kind.name(), "no header: no limit");
+                add(&mut facts, Table::Received, row, kind.name(), "no header: no limit".into());
                 continue;
             };
             let told = told(text).unwrap_or_else(|| panic!("{text}"));
             let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
             let is_sound = digits.len() <= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
             let what = match begun {
-                // Of none that is left, or as good as.
+                // Of none that is left, or as good as; or Node's timers are at once where they should be late.
                 None => {
-                    assert!(told <= MS * 20, "{row}: {text}");
+                    let wraps = kind == Kind::Connect && told > 24 * DAY;
+                    assert!(told <= MS * 20 || wraps, "{row}: {text}");
                     format!("not run, {failure}")
                 }
                 Some(None) => {
@@ -234,7 +257,7 @@ async fn no_client_gets_more_than_it_has_written() {
                     }
                 }
             }
-            facts.add(Table::Received, row, kind.name(), what);
+            add(&mut facts, Table::Received, row, kind.name(), what);
         }
         if kind == Kind::Connect {
             assert!(layer.stats().malformed() > 0 && lenient.stats.lenient() > 0);
@@ -248,7 +271,8 @@ async fn no_client_gets_more_than_it_has_written() {
 #[tokio::test]
 async fn a_deadline_of_a_request_is_written_as_any_other() {
     let Some(mut peer) = Peer::start(Kind::Http2) else { return };
-    let answer = json!([{ "headers": { "grpc-status": "0" }, "end": true }]);
+    let answer =
+        json!([{ "headers": {}, "message": true }, { "trailers": { "grpc-status": "0" } }]);
     let channel = connect(&peer.serve(json!({ "plan": answer })).await).await;
     let channel = ClientLayer::new().allowance(MS * 100).layer(channel);
     let mut request = Request::new(());

@@ -58,7 +58,8 @@ func handle(_ interface{}, stream grpc.ServerStream) error {
 	if name != "Echo" {
 		<-stream.Context().Done()
 		say(line{"event": "over", "method": name, "why": stream.Context().Err().Error()})
-		return stream.Context().Err()
+		// As it is, its library would make UNKNOWN of it.
+		return status.FromContextError(stream.Context().Err()).Err()
 	}
 	return stream.SendMsg(nil)
 }

@@ -25,9 +25,11 @@ class Handlers(grpc.GenericRpcHandler):
             remaining = context.time_remaining()
             # One that is never reached stands for none.
             ms = None if remaining is None or remaining > 1e15 else remaining * 1000
-            say(event="begun", method=name, remaining_ms=ms)
             over = threading.Event()
-            context.add_callback(over.set)
+            # It says no if the call is over already.
+            if not context.add_callback(over.set):
+                over.set()
+            say(event="begun", method=name, remaining_ms=ms)
             return over
 
         def end(context, over):
