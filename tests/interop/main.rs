@@ -1,5 +1,5 @@
 //! The layers, and programs that nobody here wrote, over loopback: what each sends, what the other makes of
-//! it, and how calls end. What is seen is in `docs/interop.md`, which has to agree.
+//! it, and how calls end. What is seen is in `docs/interop.md`.
 //!
 //! `tests/interop/install` installs the programs. A test that lacks one says so and counts as skipped; once
 //! the script has run, it fails.
