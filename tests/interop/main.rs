@@ -11,6 +11,7 @@ mod peer;
 mod service;
 
 mod chain;
+mod curl;
 mod expiry;
 mod malformed;
 mod proxy;
