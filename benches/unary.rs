@@ -8,7 +8,8 @@
 //! one TCP connection, with a handler that answers at once.
 //!
 //! - `bare`, the floor: no deadline anywhere.
-//! - `header`: a `grpc-timeout` that is another each time, which nobody reads: what it costs HTTP/2 to carry it.
+//! - `header`: a `grpc-timeout` that is another each time: what it costs HTTP/2 to carry it, and tonic, whose
+//!   channel and server read it. `same`: one that is the same each time.
 //! - `tonic`: `Endpoint::timeout` and `Server::timeout`.
 //! - `deadbeat`: `ClientLayer` with a timeout, and `ServerLayer`: the header is written and read as well.
 //!
@@ -17,6 +18,8 @@
 //! bare` is the throughput against that of `bare` in the same round: the median, and the interval that holds
 //! it with 95 % confidence, by the ranks of the sign test.
 
+#[path = "../tests/common/numbers.rs"]
+mod numbers;
 mod support;
 
 use std::{
@@ -31,57 +34,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BufMut};
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
 use http::{HeaderName, uri::PathAndQuery};
+use numbers::Numbers;
 use support::{is_test, now};
 use tokio::task::AbortHandle;
 use tonic::{
     Request, Response, Status,
     body::Body,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::{NamedService, UnaryService},
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 use tower::{Layer, Service, util::MapRequest};
-
-/// Numbers, eight bytes each.
-#[derive(Clone, Copy, Default)]
-struct Numbers;
-
-impl Codec for Numbers {
-    type Encode = u64;
-    type Decode = u64;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put_u64(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
-        Ok(Some(buf.get_u64()))
-    }
-}
 
 /// Answers what it is asked.
 #[derive(Clone)]
@@ -122,17 +86,19 @@ where
 enum System {
     Bare,
     Header,
+    Same,
     Tonic,
     Deadbeat,
 }
 
 impl System {
-    const ALL: [Self; 4] = [Self::Bare, Self::Header, Self::Tonic, Self::Deadbeat];
+    const ALL: [Self; 5] = [Self::Bare, Self::Header, Self::Same, Self::Tonic, Self::Deadbeat];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Header => "header",
+            Self::Same => "same",
             Self::Tonic => "tonic",
             Self::Deadbeat => "deadbeat",
         }
@@ -165,7 +131,8 @@ impl System {
         let (channel, serving) = self.start(timeout).await;
         let round = match self {
             Self::Bare | Self::Tonic => round(channel, concurrent, calls).await,
-            Self::Header => round(with_header(channel), concurrent, calls).await,
+            Self::Header => round(with_header(channel, 1), concurrent, calls).await,
+            Self::Same => round(with_header(channel, 0), concurrent, calls).await,
             Self::Deadbeat => {
                 let layer = ClientLayer::new().timeout(timeout);
                 round(layer.layer(channel), concurrent, calls).await
@@ -178,13 +145,15 @@ impl System {
 
 type Requests = http::Request<Body>;
 
+/// A timeout that is so many microseconds more each time.
 fn with_header(
     channel: Channel,
+    step: u64,
 ) -> MapRequest<Channel, impl FnMut(Requests) -> Requests + Clone + Send> {
     let micros = Arc::new(AtomicU64::new(1_000_000));
     MapRequest::new(channel, move |mut request: Requests| {
         // Ordering: Relaxed, a number.
-        let value = format!("{}u", micros.fetch_add(1, Relaxed));
+        let value = format!("{}u", micros.fetch_add(step, Relaxed));
         let value = value.try_into().expect("digits");
         request.headers_mut().insert(HeaderName::from_static("grpc-timeout"), value);
         request
@@ -269,7 +238,7 @@ fn main() {
     println!("unary call, {calls} calls a round, {rounds} rounds, interleaved; times in µs");
     for concurrent in [1, 64, 512] {
         let calls = if concurrent == 1 { calls / 4 } else { calls };
-        let mut all: [Vec<Round>; 4] = Default::default();
+        let mut all: [Vec<Round>; 5] = Default::default();
         for _ in 0..rounds {
             let timeout = Duration::from_millis(rng.u64(1000..10_000));
             let mut order = System::ALL;

@@ -1,60 +1,24 @@
 //! The layers for gRPC, between a client and a server of tonic over loopback.
 
+#[path = "common/numbers.rs"]
+mod numbers;
+
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut};
 use deadbeat::deadline::{self, Deadline, Expired, scope};
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
 use deadbeat::time::{Duration, sleep};
 use http::uri::PathAndQuery;
+use numbers::Numbers;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_stream::{Stream, StreamExt};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{ClientStreamingService, NamedService, ServerStreamingService, UnaryService};
 use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
 use tonic::{Code, Request, Response, Status, Streaming, body::Body};
 use tower::{Layer, Service};
-
-/// Numbers, eight bytes each.
-#[derive(Clone, Copy, Default)]
-struct Numbers;
-
-impl Codec for Numbers {
-    type Encode = u64;
-    type Decode = u64;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put_u64(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
-        Ok(Some(buf.get_u64()))
-    }
-}
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<Response<T>, Status>> + Send>>;
 type Replies = Pin<Box<dyn Stream<Item = Result<u64, Status>> + Send>>;

@@ -170,6 +170,40 @@ impl Body for Drip {
     }
 }
 
+/// Ready when it is told to be, and never called.
+#[derive(Clone)]
+struct Gate(Arc<AtomicUsize>);
+
+impl<B> Service<Request<B>> for Gate {
+    type Response = Response<Nothing>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Nothing>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.0.load(SeqCst) > 0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn call(&mut self, _: Request<B>) -> Self::Future {
+        panic!("called");
+    }
+}
+
+#[test]
+fn what_expires_in_a_queue_while_the_machine_is_suspended_is_not_begun() {
+    let manual = Manual::new();
+    let _entered = manual.enter();
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut server = ServerLayer::new().layer(Gate(open.clone()));
+    let mut call = std::pin::pin!(server.call(get(&[("grpc-timeout", "5S")])));
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(call.as_mut().poll(&mut cx).is_pending());
+    // Active time stands still.
+    manual.suspend(10 * SECOND);
+    open.store(1, SeqCst);
+    let Poll::Ready(Ok(answer)) = call.poll(&mut cx) else { panic!("no answer") };
+    assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+}
+
 #[test]
 fn an_answer_that_is_cut_off_is_no_clean_end() {
     run(async {

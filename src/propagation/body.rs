@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::pace::Pace;
 use super::protocol::{BoxError, Protocol};
 use super::stats::Stats;
 use crate::clock::{Elapsed, Instant};
@@ -49,7 +48,6 @@ pub(crate) enum Side {
 
 struct Upload {
     provenance: Provenance,
-    pace: Pace,
     /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
     stats: Stats,
@@ -68,7 +66,6 @@ impl<B, P> RequestBody<B, P> {
         inner: B,
         side: Side,
         provenance: Provenance,
-        pace: Pace,
         stats: &Stats,
         sent: Option<Sent>,
     ) -> Self
@@ -77,7 +74,6 @@ impl<B, P> RequestBody<B, P> {
     {
         let limit = (!inner.is_end_stream()).then(|| Upload {
             provenance,
-            pace,
             sleep: None,
             stats: stats.clone(),
             counted: false,
@@ -124,7 +120,7 @@ where
             None => this.inner.as_mut().poll_frame(cx),
             Some(upload) => {
                 let deadline = upload.provenance.deadline();
-                if upload.pace.has_come(deadline.instant()) {
+                if deadline.is_expired() {
                     return Poll::Ready(Some(Err(P::expired(upload.expire()))));
                 }
                 let polled = if deadline == current() {

@@ -10,9 +10,8 @@ const NEAR: Duration = Duration::from_millis(1);
 
 /// Elapsed time, carried on from one reading by the clock of active time, which costs a half of it.
 ///
-/// It is behind by what the machine was suspended for since then. So whoever fails a call by it asks the
-/// true clock; a call that goes well may be taken for in time until its timer, which is on the true
-/// clock, has woken it.
+/// It is behind by what the machine was suspended for since then: good for an account, and to see that a
+/// poll hasn't gone over a deadline. Whether anything is begun, read or sent is up to the true clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     elapsed: Instant<Elapsed>,
@@ -23,7 +22,7 @@ fn active() -> Instant {
     with_current_clock(Clock::now_unordered)
 }
 
-/// The same at a moment that is known already: `about` now.
+/// Whether `at` has come, `about` now: by the true clock where it may have.
 pub(crate) fn has_come(at: Instant<Elapsed>, about: Instant<Elapsed>) -> bool {
     about + NEAR >= at && at <= Instant::now()
 }
@@ -42,10 +41,5 @@ impl Pace {
     /// The time now, about.
     pub(crate) fn now(&self) -> Instant<Elapsed> {
         self.elapsed + active().duration_since(self.active)
-    }
-
-    /// Whether `at` has come, by the true clock where it may have.
-    pub(crate) fn has_come(&self, at: Instant<Elapsed>) -> bool {
-        has_come(at, self.now())
     }
 }

@@ -4,6 +4,8 @@
 mod finish;
 mod http_client;
 mod http_server;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod rpc;
 mod tonic_calls;
 mod tonic_client;

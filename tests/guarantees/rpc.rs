@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use deadbeat::clock;
 use deadbeat::deadline::{self, Cancelled, Provenance};
 use deadbeat::time::{Duration, Instant, sleep};
@@ -17,51 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_stream::{Stream, StreamExt};
 use tonic::client::GrpcService;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{NamedService, ServerStreamingService, StreamingService, UnaryService};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming, body::Body};
 use tower::{BoxError, Service};
 
+pub(crate) use super::numbers::Numbers;
 use super::within;
-
-/// Numbers, eight bytes each.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Numbers;
-
-impl Codec for Numbers {
-    type Encode = u64;
-    type Decode = u64;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn encode(&mut self, item: u64, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put_u64(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Numbers {
-    type Item = u64;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<u64>, Status> {
-        Ok(Some(buf.get_u64()))
-    }
-}
 
 /// A number as it is sent.
 pub(crate) fn message(number: u64) -> Bytes {

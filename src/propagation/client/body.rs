@@ -62,7 +62,7 @@ where
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
         // What comes too late isn't read, however much is there.
-        if !call.is_late() {
+        if !call.has_expired() {
             match call.run(|| body.as_mut().poll_frame(cx)) {
                 Poll::Pending => ready!(call.poll_expired(cx)),
                 Poll::Ready(Some(Ok(frame))) => {

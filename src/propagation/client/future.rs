@@ -91,13 +91,7 @@ impl Call {
 
     /// Whether time is up.
     pub(super) fn has_expired(&self) -> bool {
-        self.limit().is_some_and(|limit| limit.deadline().instant() <= Instant::now())
-    }
-
-    /// The same, less exactly and for less, where it is asked all the time.
-    pub(super) fn is_late(&self) -> bool {
-        let pace = self.account.pace();
-        self.limit().is_some_and(|limit| pace.has_come(limit.deadline().instant()))
+        self.limit().is_some_and(|limit| limit.deadline().is_expired())
     }
 
     /// What comes first: the deadline, or that of the next piece.

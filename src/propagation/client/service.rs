@@ -82,7 +82,7 @@ impl<S, P: Protocol> Client<S, P> {
                 let sent = (!request.body().is_end_stream()).then(Sent::default);
                 let (side, stats, sent_too) = (Side::Client, &config.stats, sent.clone());
                 let request = request.map(|body| {
-                    limit(RequestBody::limited(body, side, provenance, pace, stats, sent_too))
+                    limit(RequestBody::limited(body, side, provenance, stats, sent_too))
                 });
                 (request, sent)
             }

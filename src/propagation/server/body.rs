@@ -91,7 +91,7 @@ where
         };
         let began = call.now();
         // Late messages aren't sent, however many are there.
-        if !call.has_expired(began) {
+        if !call.deadline.is_expired() {
             let (polled, ended) = call.run(began, || body.as_mut().poll_frame(cx));
             match polled {
                 // By the clock first: another's timer may be the one that has woken it.
@@ -102,7 +102,7 @@ where
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let fails = |trailers: &HeaderMap| {
-                        call.has_expired(ended) && P::is_failure_at_end(trailers)
+                        P::is_failure_at_end(trailers) && call.deadline.is_expired()
                     };
                     if !frame.trailers_ref().is_some_and(fails) {
                         if let Some(data) = frame.data_ref() {
@@ -119,7 +119,7 @@ where
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    if !call.has_expired(ended) {
+                    if !call.deadline.is_expired() {
                         return Poll::Ready(Some(Err(P::other(error.into()))));
                     }
                 }

@@ -135,8 +135,8 @@ where
         let mut dispatch = this.dispatch.as_mut();
         let began = call.now();
         let was_queued = dispatch.is_queued();
-        if was_queued && call.has_expired(began) {
-            // What has expired isn't begun.
+        // What has expired isn't begun: by the true clock, which counts a suspension.
+        if was_queued && call.deadline.is_expired() {
             let expired = call.expire(Stage::Queue);
             dispatch.set(Dispatch::Over);
             return answer_expired(this.call, &expired);
@@ -150,14 +150,14 @@ where
             Poll::Ready(result) => {
                 let response = match result {
                     Ok(response) => response,
-                    Err(_) if call.has_expired(ended) => {
+                    Err(_) if call.deadline.is_expired() => {
                         let expired = call.expire(Stage::Headers);
                         return answer_expired(this.call, &expired);
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (head, body) = response.into_parts();
-                if call.has_expired(ended) && P::is_failure(&head) {
+                if P::is_failure(&head) && call.deadline.is_expired() {
                     let expired = call.expire(Stage::Headers);
                     return answer_expired(this.call, &expired);
                 }

@@ -111,9 +111,8 @@ where
             trace.expired(Stage::Arrival, &expired);
             return ServerFuture::answering(config.protocol.answer_expired(&expired));
         }
-        let pace = Pace::from(now);
-        let call = Call::new(provenance, self.config.clone(), pace, trace);
-        let body = RequestBody::limited(body, side, provenance, pace, stats, None);
+        let call = Call::new(provenance, self.config.clone(), Pace::from(now), trace);
+        let body = RequestBody::limited(body, side, provenance, stats, None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
         ServerFuture::limited(dispatch, call)
     }
