@@ -30,9 +30,9 @@ struct Counts {
     requests: AtomicU64,
     limited: AtomicU64,
     /// By [`Stage`].
-    expired: [AtomicU64; 5],
+    expired: [AtomicU64; Stage::COUNT],
     /// By [`Handling`].
-    malformed: [AtomicU64; 3],
+    malformed: [AtomicU64; Handling::COUNT],
     overruns: AtomicU64,
     longest_overrun_ns: AtomicU64,
     bad_details: AtomicU64,

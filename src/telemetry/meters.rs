@@ -53,7 +53,7 @@ mod told {
     pub(super) struct Handles {
         remaining: [Histogram; ORIGINS.len()],
         expired: [[Counter; ORIGINS.len()]; Stage::ALL.len()],
-        malformed: [Counter; 3],
+        malformed: [Counter; Handling::COUNT],
         overrun: Histogram,
         phases: [Histogram; Phase::ALL.len()],
         bad_details: Counter,

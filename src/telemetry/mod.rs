@@ -43,10 +43,15 @@ pub(crate) enum Stage {
     Upload,
 }
 
+impl Stage {
+    pub(crate) const COUNT: usize = Self::Upload as usize + 1;
+}
+
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 impl Stage {
     #[cfg(feature = "metrics")]
-    const ALL: [Self; 5] = [Self::Arrival, Self::Queue, Self::Headers, Self::Body, Self::Upload];
+    const ALL: [Self; Self::COUNT] =
+        [Self::Arrival, Self::Queue, Self::Headers, Self::Body, Self::Upload];
 
     const fn name(self) -> &'static str {
         match self {
@@ -82,4 +87,8 @@ pub(crate) enum Handling {
     Ignored,
     Lenient,
     Rejected,
+}
+
+impl Handling {
+    pub(crate) const COUNT: usize = Self::Rejected as usize + 1;
 }
