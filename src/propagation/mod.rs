@@ -14,6 +14,8 @@ pub mod codec;
 mod dispatch;
 #[cfg(all(feature = "http", feature = "tasks"))]
 mod finish;
+#[cfg(feature = "http")]
+mod framing;
 #[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(all(feature = "http", any(test, fuzzing)))]

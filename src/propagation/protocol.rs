@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, request, response};
+use http_body::Frame;
 
 use super::codec::{Header, Malformed};
 use crate::deadline::Expired;
@@ -24,6 +25,9 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     /// Its name, in metrics and traces.
     const NAME: &str;
+
+    /// What the caller of a server reads.
+    type Manner: Default + Send;
 
     /// Where the body of an answer is.
     type Framing: fmt::Debug + Default + Send;
@@ -46,19 +50,24 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     // Of a server.
 
-    /// Without or instead of the handler's.
-    fn answer_expired(&self, expired: &Expired) -> Response<Bytes>;
+    fn manner(request: &request::Parts) -> Self::Manner;
 
-    fn answer_malformed(&self, request: &request::Parts, malformed: &Malformed) -> Response<Bytes>;
+    /// Without or instead of the handler's.
+    fn answer_expired(&self, manner: &Self::Manner, expired: &Expired) -> Response<Bytes>;
+
+    fn answer_malformed(&self, manner: &Self::Manner, malformed: &Malformed) -> Response<Bytes>;
 
     /// Whether it is an answer that a deadline that has passed comes before.
     fn is_failure(head: &response::Parts) -> bool;
+
+    /// For an answer that begins so.
+    fn framing(head: &response::Parts) -> Self::Framing;
 
     /// Takes note of data that is sent.
     fn pass(framing: &mut Self::Framing, data: &[u8]);
 
     /// How a body ends when its deadline has passed.
-    fn cut(framing: &Self::Framing, expired: Expired) -> Result<HeaderMap, Self::Error>;
+    fn cut(framing: &Self::Framing, expired: Expired) -> Result<Frame<Bytes>, Self::Error>;
 
     fn is_failure_at_end(trailers: &HeaderMap) -> bool;
 

@@ -69,7 +69,6 @@
 //! with a test for each.
 
 mod client;
-mod framing;
 mod protocol;
 
 pub use super::policy::Settings;

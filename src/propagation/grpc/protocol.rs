@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode, request, response};
+use http_body::Frame;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::framing::Framing;
 use crate::deadline::Expired;
 use crate::propagation::codec::{Header, Malformed};
+use crate::propagation::framing::Framing;
 use crate::propagation::protocol::{BoxError, Speaks};
 
 /// gRPC, by tonic: a marker for types.
@@ -41,6 +42,7 @@ fn may_be_expiry(code: Code) -> bool {
 
 impl Speaks for Grpc {
     type Error = Status;
+    type Manner = ();
     type Framing = Framing;
 
     const NAME: &str = "grpc";
@@ -71,11 +73,13 @@ impl Speaks for Grpc {
         aborted
     }
 
-    fn answer_expired(&self, expired: &Expired) -> Response<Bytes> {
+    fn manner(_: &request::Parts) {}
+
+    fn answer_expired(&self, (): &(), expired: &Expired) -> Response<Bytes> {
         Status::deadline_exceeded(expired.to_string()).into_http()
     }
 
-    fn answer_malformed(&self, _: &request::Parts, malformed: &Malformed) -> Response<Bytes> {
+    fn answer_malformed(&self, (): &(), malformed: &Malformed) -> Response<Bytes> {
         Status::internal(malformed.to_string()).into_http()
     }
 
@@ -83,18 +87,22 @@ impl Speaks for Grpc {
         head.status != StatusCode::OK || code(&head.headers).is_some_and(|code| code != Code::Ok)
     }
 
+    fn framing(_: &response::Parts) -> Framing {
+        Framing::default()
+    }
+
     fn pass(framing: &mut Framing, data: &[u8]) {
         framing.pass(data);
     }
 
-    fn cut(framing: &Framing, expired: Expired) -> Result<HeaderMap, Status> {
+    fn cut(framing: &Framing, expired: Expired) -> Result<Frame<Bytes>, Status> {
         let status = Status::from(expired);
         if !framing.is_between_messages() {
             return Err(status);
         }
         let mut trailers = HeaderMap::with_capacity(2);
         status.add_header(&mut trailers)?;
-        Ok(trailers)
+        Ok(Frame::trailers(trailers))
     }
 
     fn is_failure_at_end(trailers: &HeaderMap) -> bool {
@@ -179,7 +187,7 @@ mod tests {
     fn between_messages_there_are_trailers_and_within_one_an_error() {
         let mut framing = Framing::default();
         let trailers = Grpc::cut(&framing, expired()).unwrap();
-        assert_eq!(trailers[&STATUS], "4");
+        assert_eq!(trailers.trailers_ref().unwrap()[&STATUS], "4");
         Grpc::pass(&mut framing, b"\0\0\0\0\x05hal");
         assert_eq!(Grpc::cut(&framing, expired()).unwrap_err().code(), Code::DeadlineExceeded);
     }

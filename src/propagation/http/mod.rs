@@ -43,6 +43,8 @@
 //!   same way: its failure is that of the deadline. Any other answer that is ready in that poll counts.
 //! - After the head, it ends the body with an [`Error`], which never looks like a clean end: hyper closes
 //!   the connection or resets the stream.
+//! - Clients of [Connect](https://connectrpc.com/docs/protocol) are answered in its own words:
+//!   `deadline_exceeded`, in JSON; in a stream as the message that ends it, unless another is half sent.
 //!
 //! # A client
 //!
@@ -57,6 +59,7 @@
 //!   that resets the stream, over HTTP/1 it closes the connection.
 //! - The deadline covers all of the call, from waiting for the service to the end of the body of the answer.
 
+mod connect;
 mod error;
 mod protocol;
 

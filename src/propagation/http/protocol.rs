@@ -3,10 +3,13 @@
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request, response};
+use http_body::Frame;
 
 use super::Error;
+use super::connect::{self, Code, Manner};
 use crate::deadline::{Expired, Origin};
 use crate::propagation::codec::{Header, Malformed};
+use crate::propagation::framing::Framing;
 use crate::propagation::protocol::{BoxError, Speaks};
 
 /// The header of an answer that is there because a deadline has passed: `x-deadline-exceeded`.
@@ -38,7 +41,9 @@ fn text(status: StatusCode, text: String) -> Response<Bytes> {
 
 impl Speaks for Http {
     type Error = Error;
-    type Framing = ();
+    type Manner = Manner;
+    /// Of a stream of Connect's: what else there is has no messages.
+    type Framing = Option<Framing>;
 
     const NAME: &str = "http";
     const HEADER: Header = Header::ConnectTimeoutMs;
@@ -55,8 +60,15 @@ impl Speaks for Http {
         Error::incomplete_body()
     }
 
-    fn answer_expired(&self, expired: &Expired) -> Response<Bytes> {
-        let mut response = text(self.status, expired.to_string());
+    fn manner(request: &request::Parts) -> Manner {
+        Manner::of(request)
+    }
+
+    fn answer_expired(&self, manner: &Manner, expired: &Expired) -> Response<Bytes> {
+        let why = expired.to_string();
+        let mut response = manner
+            .answer(Code::DeadlineExceeded, self.status, &why)
+            .unwrap_or_else(|| text(self.status, why));
         let set_by = match expired.origin() {
             Origin::Header(_) => "header",
             Origin::Maximum => "maximum",
@@ -67,18 +79,35 @@ impl Speaks for Http {
         response
     }
 
-    fn answer_malformed(&self, _: &request::Parts, malformed: &Malformed) -> Response<Bytes> {
-        text(StatusCode::BAD_REQUEST, malformed.to_string())
+    fn answer_malformed(&self, manner: &Manner, malformed: &Malformed) -> Response<Bytes> {
+        let why = malformed.to_string();
+        manner
+            .answer(Code::InvalidArgument, StatusCode::BAD_REQUEST, &why)
+            .unwrap_or_else(|| text(StatusCode::BAD_REQUEST, why))
     }
 
     fn is_failure(head: &response::Parts) -> bool {
         head.status.is_client_error() || head.status.is_server_error()
     }
 
-    fn pass((): &mut (), _: &[u8]) {}
+    fn framing(head: &response::Parts) -> Option<Framing> {
+        connect::is_stream(&head.headers).then(Framing::default)
+    }
 
-    fn cut((): &(), expired: Expired) -> Result<HeaderMap, Error> {
-        Err(Error::expired_with(expired))
+    fn pass(framing: &mut Option<Framing>, data: &[u8]) {
+        if let Some(framing) = framing {
+            framing.pass(data);
+        }
+    }
+
+    fn cut(framing: &Option<Framing>, expired: Expired) -> Result<Frame<Bytes>, Error> {
+        match framing {
+            Some(framing) if framing.is_between_messages() => {
+                let end = connect::end_of_stream(Code::DeadlineExceeded, &expired.to_string());
+                Ok(Frame::data(end))
+            }
+            _ => Err(Error::expired_with(expired)),
+        }
     }
 
     fn is_failure_at_end(_: &HeaderMap) -> bool {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -46,7 +47,7 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         Self { source: Source::Whole { rest }, call: None, framing: P::Framing::default() }
     }
 
-    pub(super) fn passing(body: B, call: Option<Call<P>>) -> Self
+    pub(super) fn passing(head: &Parts, body: B, call: Option<Call<P>>) -> Self
     where
         B: Body,
     {
@@ -54,12 +55,13 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         if body.is_end_stream() {
             complete(&mut call);
         }
-        Self { source: Source::Handler { body }, call, framing: P::Framing::default() }
+        let framing = if call.is_some() { P::framing(head) } else { P::Framing::default() };
+        Self { source: Source::Handler { body }, call, framing }
     }
 }
 
 /// What the call has started goes on.
-fn complete<P>(call: &mut Option<Call<P>>) {
+fn complete<P: Protocol>(call: &mut Option<Call<P>>) {
     if let Some(call) = call.take() {
         call.open.complete();
     }
@@ -128,8 +130,7 @@ where
         let expired = call.expire(Stage::Body);
         this.source.set(Source::Whole { rest: None });
         *this.call = None;
-        let end = P::cut(this.framing, expired);
-        Poll::Ready(Some(end.map(Frame::trailers)))
+        Poll::Ready(Some(P::cut(this.framing, expired)))
     }
 
     fn is_end_stream(&self) -> bool {

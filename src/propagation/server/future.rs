@@ -30,7 +30,7 @@ pin_project! {
     ///
     /// Those of the service inside. A deadline that has passed is an answer.
     #[must_use = "futures do nothing unless polled"]
-    pub struct ServerFuture<S, B, F, P> {
+    pub struct ServerFuture<S, B, F, P: Protocol> {
         #[pin]
         dispatch: Dispatch<S, B, F>,
         call: Option<Call<P>>,
@@ -39,18 +39,20 @@ pin_project! {
 }
 
 /// A call that has a deadline, from its arrival to the end of its answer.
-pub(super) struct Call<P> {
+pub(super) struct Call<P: Protocol> {
     pub(super) deadline: Deadline,
     pub(super) open: Open,
     config: Arc<Config<P>>,
+    manner: P::Manner,
     account: Account,
     trace: Trace,
 }
 
-impl<P> Call<P> {
+impl<P: Protocol> Call<P> {
     pub(super) fn new(
         provenance: Provenance,
         config: Arc<Config<P>>,
+        manner: P::Manner,
         pace: Pace,
         trace: Trace,
     ) -> Self {
@@ -59,6 +61,7 @@ impl<P> Call<P> {
             deadline: provenance.deadline(),
             open: Open::with(provenance),
             config,
+            manner,
             account,
             trace,
         }
@@ -101,7 +104,7 @@ impl<P> Call<P> {
     }
 }
 
-impl<S, B, F, P> ServerFuture<S, B, F, P> {
+impl<S, B, F, P: Protocol> ServerFuture<S, B, F, P> {
     pub(super) fn passing(dispatch: Dispatch<S, B, F>) -> Self {
         Self { dispatch, call: None, answer: None }
     }
@@ -129,8 +132,9 @@ where
             return Poll::Ready(Ok(answer.map(ResponseBody::whole)));
         }
         let Some(call) = this.call else {
-            let response = ready!(this.dispatch.poll(cx))?;
-            return Poll::Ready(Ok(response.map(|body| ResponseBody::passing(body, None))));
+            let (head, body) = ready!(this.dispatch.poll(cx))?.into_parts();
+            let body = ResponseBody::passing(&head, body, None);
+            return Poll::Ready(Ok(Response::from_parts(head, body)));
         };
         let mut dispatch = this.dispatch.as_mut();
         let began = call.now();
@@ -162,7 +166,7 @@ where
                     return answer_expired(this.call, &expired);
                 }
                 call.account.enter(Phase::Body, ended);
-                let body = ResponseBody::passing(body, this.call.take());
+                let body = ResponseBody::passing(&head, body, this.call.take());
                 Poll::Ready(Ok(Response::from_parts(head, body)))
             }
         }
@@ -193,11 +197,11 @@ fn answer_expired<R, P: Protocol, E>(
     expired: &Expired,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let call = call.take().expect("it had a deadline");
-    let answer = call.config.protocol.answer_expired(expired);
+    let answer = call.config.protocol.answer_expired(&call.manner, expired);
     Poll::Ready(Ok(answer.map(ResponseBody::whole)))
 }
 
-impl<S, B, F, P> fmt::Debug for ServerFuture<S, B, F, P> {
+impl<S, B, F, P: Protocol> fmt::Debug for ServerFuture<S, B, F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerFuture")
             .field("deadline", &self.call.as_ref().map(|call| call.deadline))

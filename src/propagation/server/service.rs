@@ -81,7 +81,7 @@ where
                 Ok(admitted) => admitted,
                 Err(malformed) => {
                     stats.malformed_values(Handling::Rejected, 1);
-                    let answer = config.protocol.answer_malformed(&parts, &malformed);
+                    let answer = config.protocol.answer_malformed(&P::manner(&parts), &malformed);
                     return ServerFuture::answering(answer);
                 }
             }
@@ -109,9 +109,11 @@ where
             let expired = Expired::new(provenance, now);
             stats.expired(Stage::Arrival, provenance.origin());
             trace.expired(Stage::Arrival, &expired);
-            return ServerFuture::answering(config.protocol.answer_expired(&expired));
+            let answer = config.protocol.answer_expired(&P::manner(&parts), &expired);
+            return ServerFuture::answering(answer);
         }
-        let call = Call::new(provenance, self.config.clone(), Pace::from(now), trace);
+        let call =
+            Call::new(provenance, self.config.clone(), P::manner(&parts), Pace::from(now), trace);
         let body = RequestBody::limited(body, side, provenance, stats, None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
         ServerFuture::limited(dispatch, call)

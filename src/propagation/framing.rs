@@ -1,4 +1,4 @@
-//! Where messages begin and end.
+//! Where messages begin and end, in gRPC and in Connect's streams: each has a flag and a length before it.
 
 /// The flag and the length.
 const PREFIX: usize = 5;
@@ -15,7 +15,7 @@ pub struct Framing {
 }
 
 impl Framing {
-    pub(super) fn pass(&mut self, mut data: &[u8]) {
+    pub(crate) fn pass(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             if self.filled < PREFIX {
                 let count = data.len().min(PREFIX - self.filled);
@@ -37,7 +37,7 @@ impl Framing {
         }
     }
 
-    pub(super) fn is_between_messages(&self) -> bool {
+    pub(crate) fn is_between_messages(&self) -> bool {
         self.filled == 0
     }
 }
