@@ -66,6 +66,8 @@
 //! Linux on x86-64 first. Elsewhere, `cfg` chooses the OS clock and portable parking, with the same
 //! guarantees and the platform's precision.
 
+#[cfg(feature = "channel")]
+pub mod channel;
 pub mod clock;
 #[cfg(all(test, not(any(deadbeat_loom, deadbeat_shuttle))))]
 mod corpus;

@@ -1,5 +1,7 @@
 //! Where the time of a call goes, for its error and for metrics.
 
+use std::cell::Cell;
+
 use super::pace::Pace;
 use super::stats::Stats;
 use crate::clock::{Elapsed, Instant};
@@ -49,4 +51,21 @@ impl Drop for Account {
     fn drop(&mut self) {
         self.stats.spent(&self.ledger.spent(self.pace.now()));
     }
+}
+
+thread_local! {
+    static WAITS_IN: Cell<Option<Phase>> = const { Cell::new(None) };
+}
+
+/// Says what a service waits for which isn't ready: each time that it is asked.
+#[cfg(feature = "channel")]
+pub(crate) fn wait_in(phase: Phase) {
+    WAITS_IN.set(Some(phase));
+}
+
+/// Asks a service whether it is ready. Returns also what it waits for: the queue, unless it says otherwise.
+pub(crate) fn asking<R>(ask: impl FnOnce() -> R) -> (R, Phase) {
+    let outer = WAITS_IN.take();
+    let answer = ask();
+    (answer, WAITS_IN.replace(outer).unwrap_or(Phase::Queue))
 }

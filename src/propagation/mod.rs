@@ -4,7 +4,7 @@
 //! - `http`, `grpc` (features of these names): tower layers for servers and clients.
 
 #[cfg(feature = "http")]
-mod account;
+pub(crate) mod account;
 #[cfg(feature = "http")]
 pub(crate) mod body;
 #[cfg(feature = "http")]
@@ -28,7 +28,7 @@ mod pace;
 #[cfg(feature = "http")]
 mod policy;
 #[cfg(feature = "http")]
-mod protocol;
+pub(crate) mod protocol;
 #[cfg(feature = "http")]
 mod request;
 #[cfg(feature = "http")]

@@ -14,8 +14,9 @@ use tower_service::Service;
 use super::ResponseBody;
 use super::layer::Config;
 use crate::clock::{Elapsed, Instant};
+use crate::deadline::ambient::Frame;
 use crate::deadline::{Deadline, Expired, Origin, Phase, Provenance};
-use crate::propagation::account::Account;
+use crate::propagation::account::{Account, asking};
 use crate::propagation::body::Sent;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::pace::Pace;
@@ -161,6 +162,14 @@ impl Call {
         }
     }
 
+    /// The service isn't ready.
+    fn wait_in(&mut self, phase: Phase) {
+        if self.account.phase() != phase {
+            let now = self.account.pace().now();
+            self.account.enter(phase, now);
+        }
+    }
+
     /// The service is ready: the request is about to be sent. An error if it is too late for that.
     fn send<B>(&mut self, request: &mut Request<B>) -> Result<(), Expired> {
         if let Some(provenance) = self.provenance {
@@ -237,8 +246,10 @@ where
             return Poll::Ready(Err(P::expired(expired)));
         }
         if dispatch.is_queued() {
-            match call.run(|| dispatch.as_mut().poll_ready(cx)) {
+            let (is_ready, phase) = asking(|| call.run(|| dispatch.as_mut().poll_ready(cx)));
+            match is_ready {
                 Poll::Pending => {
+                    call.wait_in(phase);
                     ready!(call.poll_expired(cx));
                     dispatch.set(Dispatch::Over);
                     return Poll::Ready(Err(P::expired(call.expire(Stage::Queue))));
@@ -251,10 +262,14 @@ where
             }
             let mut sent = Ok(());
             let trace = call.trace.clone();
+            // Whatever is inside has the call's own deadline for the one that is current.
+            let mut frame = call.provenance.map(Frame::of);
             let mut begin = || {
-                dispatch.as_mut().call_if(|request| {
-                    sent = call.send(request);
-                    sent.is_ok()
+                Frame::enter(&mut frame, || {
+                    dispatch.as_mut().call_if(|request| {
+                        sent = call.send(request);
+                        sent.is_ok()
+                    });
                 });
             };
             match trace {

@@ -53,6 +53,14 @@ impl Speaks for Grpc {
     }
 
     fn other(error: BoxError) -> Status {
+        #[cfg(feature = "channel")]
+        if let Some(error) = error.downcast_ref::<crate::channel::Error>()
+            && let Some(code) = error.grpc_code()
+        {
+            let mut status = Status::new(code, error.to_string());
+            status.set_source(Arc::new(error.clone()));
+            return status;
+        }
         Status::from_error(error)
     }
 

@@ -1,0 +1,73 @@
+//! What can be set.
+
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use super::config::Config;
+use super::endpoint::Endpoint;
+use super::resets::Rate;
+use super::target::Target;
+use super::{Channel, Error, Wire};
+use crate::propagation::Protocol;
+use crate::propagation::client::ClientLayer;
+
+/// Makes a [`Channel`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder<P> {
+    target: String,
+    layer: ClientLayer<P>,
+    config: Config,
+}
+
+impl<P: Protocol> Builder<P> {
+    pub(super) fn new(target: String) -> Self {
+        Self { target, layer: ClientLayer::new(), config: Config::default() }
+    }
+
+    /// What deadlines its calls have: timeout, allowance, header and so on. Default: that of their callers alone.
+    pub fn layer(mut self, layer: ClientLayer<P>) -> Self {
+        self.layer = layer;
+        self
+    }
+
+    /// How long making a connection may take: the name, TCP, and both prefaces. Default: 20 seconds. A call doesn't wait
+    /// longer than its own deadline for it.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.config.connect_timeout = timeout;
+        self
+    }
+
+    /// The most calls at a time, also if the peer allows more. The others wait in turn. Default: 65536; at least 1.
+    pub fn max_in_flight(mut self, calls: usize) -> Self {
+        self.config.max_in_flight = calls.clamp(1, 1 << 16);
+        self
+    }
+
+    /// The most that the headers of an answer may take, as HTTP/2 counts them. Default: 16 KiB, as hyper.
+    pub fn max_header_list_size(mut self, bytes: u32) -> Self {
+        self.config.max_header_list_size = bytes;
+        self
+    }
+
+    /// How many streams are reset in a row, and then how often one. Default: 100, then one every 40 ms. No less than a
+    /// peer takes in that isn't heard: see [the module](super#what-it-adds-to-the-layers).
+    ///
+    /// Less for servers of netty, which may close a connection over 200 resets in 30 s.
+    pub fn resets(mut self, burst: u32, then_every: Duration) -> Self {
+        self.config.reset_rate = Rate { burst, interval: then_every };
+        self
+    }
+
+    /// The channel. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_user`]: the target is none that can be called.
+    pub fn build(self) -> Result<Channel<P>, Error> {
+        let target = Target::parse(&self.target)?;
+        let endpoint = Endpoint::new(target, self.config);
+        Ok(Channel { client: self.layer.layer(Wire::new(endpoint)) })
+    }
+}

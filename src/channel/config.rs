@@ -1,0 +1,25 @@
+//! What is set.
+
+use std::time::Duration;
+
+use super::resets::Rate;
+
+/// Of a channel's connections.
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub(super) connect_timeout: Duration,
+    pub(super) max_in_flight: usize,
+    pub(super) max_header_list_size: u32,
+    pub(super) reset_rate: Rate,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(20),
+            max_in_flight: 1 << 16,
+            max_header_list_size: 16 << 10,
+            reset_rate: Rate::default(),
+        }
+    }
+}
