@@ -20,67 +20,29 @@
 
 #[path = "../tests/common/numbers.rs"]
 mod numbers;
+#[expect(dead_code, reason = "streams are for another bench")]
+#[path = "support/rpc.rs"]
+mod rpc;
 mod support;
 
 use std::{
-    convert::Infallible,
-    future::{Future, Ready, ready},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
-use http::{HeaderName, uri::PathAndQuery};
-use numbers::Numbers;
-use support::{is_test, now};
+use http::HeaderName;
+use rpc::{Echo, Round, interval, median, round, sorted};
+use support::is_test;
 use tokio::task::AbortHandle;
 use tonic::{
-    Request, Response, Status,
     body::Body,
-    server::{NamedService, UnaryService},
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
-use tower::{Layer, Service, util::MapRequest};
-
-/// Answers what it is asked.
-#[derive(Clone)]
-struct Echo;
-
-impl UnaryService<u64> for Echo {
-    type Response = u64;
-    type Future = Ready<Result<Response<u64>, Status>>;
-
-    fn call(&mut self, request: Request<u64>) -> Self::Future {
-        ready(Ok(Response::new(request.into_inner())))
-    }
-}
-
-impl NamedService for Echo {
-    const NAME: &str = "bench.Echo";
-}
-
-impl<B> Service<http::Request<B>> for Echo
-where
-    B: http_body::Body + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        Box::pin(async { Ok(tonic::server::Grpc::new(Numbers).unary(Self, request).await) })
-    }
-}
+use tower::{Layer, util::MapRequest};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum System {
@@ -158,77 +120,6 @@ fn with_header(
         request.headers_mut().insert(HeaderName::from_static("grpc-timeout"), value);
         request
     })
-}
-
-struct Round {
-    per_second: f64,
-    p50: Duration,
-    p99: Duration,
-}
-
-async fn round<T>(service: T, concurrent: usize, calls: usize) -> Round
-where
-    T: tonic::client::GrpcService<Body, Future: Send> + Clone + Send + 'static,
-    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error:
-        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-{
-    // Before it is measured: everything is connected and in the cache.
-    ask(service.clone(), calls.div_ceil(10)).await;
-    let began = now();
-    let each = calls / concurrent;
-    let tasks = (0..concurrent).map(|_| tokio::spawn(ask(service.clone(), each)));
-    let mut took = Vec::with_capacity(calls);
-    for task in tasks.collect::<Vec<_>>() {
-        took.extend(task.await.expect("no call fails"));
-    }
-    let all = now() - began;
-    took.sort_unstable();
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    let per_second = took.len() as f64 / all.as_secs_f64();
-    Round { per_second, p50: took[took.len() / 2], p99: took[took.len() * 99 / 100] }
-}
-
-/// One call after the other.
-async fn ask<T>(service: T, calls: usize) -> Vec<Duration>
-where
-    T: tonic::client::GrpcService<Body>,
-    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error:
-        Into<Box<dyn std::error::Error + Send + Sync>> + Send,
-{
-    let mut client = tonic::client::Grpc::new(service);
-    let path = PathAndQuery::from_static("/bench.Echo/Echo");
-    let mut took = Vec::with_capacity(calls);
-    for number in 0..calls as u64 {
-        let began: Instant = now();
-        client.ready().await.unwrap_or_else(|_| panic!("not ready"));
-        let answer = client.unary(Request::new(number), path.clone(), Numbers).await;
-        assert_eq!(answer.expect("answered").into_inner(), number);
-        took.push(now() - began);
-    }
-    took
-}
-
-fn median<T: Copy + PartialOrd>(values: impl Iterator<Item = T>) -> T {
-    let sorted = sorted(values);
-    sorted[sorted.len() / 2]
-}
-
-fn sorted<T: Copy + PartialOrd>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut values: Vec<T> = values.collect();
-    values.sort_unstable_by(|a, b| a.partial_cmp(b).expect("numbers"));
-    values
-}
-
-/// That of the median, with 95 % confidence.
-fn interval(ratios: &[f64]) -> (f64, f64) {
-    #[expect(clippy::cast_precision_loss, reason = "a few dozen rounds")]
-    let n = ratios.len() as f64;
-    // The normal approximation of the binomial distribution.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small rank")]
-    let rank = ((n - 1.96 * n.sqrt()) / 2.0).floor().max(0.0) as usize;
-    (ratios[rank], ratios[ratios.len() - 1 - rank])
 }
 
 fn main() {
