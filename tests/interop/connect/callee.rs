@@ -80,12 +80,15 @@ async fn a_peer_that_is_to_be_early_says_itself_that_time_is_up() {
     for method in Method::ENDLESS {
         for version in Version::ALL {
             let Some((mut peer, at)) = start(version, json!({})).await else { return };
-            let layer = ClientLayer::new().timeout(MS * 20_000).allowance(MS * 19_500);
+            let layer = ClientLayer::new().timeout(MS * 4000).allowance(MS * 3500);
             let end = within(call(client(version, &layer), &at, method)).await;
-            assert!(matches!(end, End::Told(_, Some(_))), "{end:?}");
-            let text = end.text();
-            assert_eq!(text, "it says deadline_exceeded", "{end:?}");
-            let text = format!("{text}; its handler: {}", over(&mut peer).await);
+            // A handler that waits for messages doesn't notice, and so doesn't answer.
+            let says = match method {
+                Method::Upload => "our deadline's error",
+                _ => "it says deadline_exceeded",
+            };
+            assert_eq!(end.text(), says, "{end:?}");
+            let text = format!("{says}; its handler: {}", over(&mut peer).await);
             let row = row("our deadline, with an allowance", method);
             facts.add(TABLE, &row, version.name(), text);
         }

@@ -56,6 +56,10 @@ async fn handle(
     let running = Running::begin(&tell, &request);
     let path = request.uri().path().to_owned();
     let mut body = request.into_body();
+    if path != Method::Upload.path() {
+        // Its only message; what fails then ends the handler by itself.
+        let _ = (&mut body).collect().await;
+    }
     Ok(match path.as_str() {
         "/interop.Interop/Echo" => {
             running.end("answered");
