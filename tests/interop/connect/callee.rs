@@ -158,8 +158,6 @@ async fn the_peer_has_no_more_than_we_have() {
     let mut facts = Facts::of("connect_sent");
     for version in Version::ALL {
         let Some((mut peer, at)) = start(version, json!({})).await else { return };
-        let versions = peer.version().await;
-        facts.add(Table::Versions, Kind::Connect.name(), "version", versions);
         // There is a connection, then.
         let warm = client(version, &ClientLayer::new());
         within(call(warm, &at, Method::Echo)).await;
