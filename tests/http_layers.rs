@@ -221,6 +221,195 @@ fn an_answer_that_is_cut_off_is_no_clean_end() {
     });
 }
 
+// A server whose clients speak Connect.
+
+/// A message of Connect's, in its envelope.
+fn envelope(flag: u8, message: &str) -> Bytes {
+    let mut bytes = vec![flag];
+    bytes.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    bytes.extend(message.as_bytes());
+    bytes.into()
+}
+
+/// Pieces of an answer, each after a pause.
+struct Pieces(Vec<(Duration, Bytes)>, Pin<Box<deadbeat::time::Sleep>>);
+
+impl Pieces {
+    fn of(pieces: impl IntoIterator<Item = (Duration, Bytes)>) -> Self {
+        let mut pieces: Vec<_> = pieces.into_iter().collect();
+        pieces.reverse();
+        let pause = pieces.last().map_or(Duration::ZERO, |(pause, _)| *pause);
+        Self(pieces, Box::pin(sleep(pause)))
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        std::task::ready!(self.1.as_mut().poll(cx));
+        let piece = self.0.pop();
+        let pause = self.0.last().map_or(Duration::ZERO, |(pause, _)| *pause);
+        self.1 = Box::pin(sleep(pause));
+        Poll::Ready(piece.map(|(_, piece)| Ok(Frame::data(piece))))
+    }
+}
+
+fn connect_request(content_type: &str, timeout_ms: &str) -> Request<Full<Bytes>> {
+    let is_stream = content_type.starts_with("application/connect+");
+    let body = if is_stream { envelope(0, "{}") } else { "{}".into() };
+    Request::post("http://stock/stock.Stock/Apples")
+        .header("content-type", content_type)
+        .header("connect-protocol-version", "1")
+        .header("connect-timeout-ms", timeout_ms)
+        .body(Full::new(body))
+        .unwrap()
+}
+
+/// The text of a unary answer, which says that the time is up.
+fn assert_is_expired(error: &serde_json::Value, why: &str) {
+    assert_eq!(error["code"], "deadline_exceeded");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with(why), "{message}");
+    assert_eq!(error.as_object().unwrap().len(), 2, "{error}");
+}
+
+/// The messages of a stream, each with its flag, and what follows the last whole one.
+fn messages(mut stream: &[u8]) -> (Vec<(u8, serde_json::Value)>, &[u8]) {
+    let mut all = vec![];
+    while let Some((prefix, rest)) = stream.split_first_chunk::<5>() {
+        let [flag, length @ ..] = *prefix;
+        let length = u32::from_be_bytes(length) as usize;
+        let Some(message) = rest.get(..length) else { break };
+        all.push((flag, serde_json::from_slice(message).unwrap()));
+        stream = &rest[length..];
+    }
+    (all, stream)
+}
+
+#[test]
+fn a_unary_call_of_connects_is_answered_in_its_json() {
+    run(async {
+        let server = ServerLayer::new().layer(service_fn(async |_: Request<_>| {
+            pending::<Result<Response<Nothing>, Infallible>>().await
+        }));
+        let why = "deadline exceeded after 300ms of 300ms, set by header `connect-timeout-ms`";
+        // On arrival, and before the head.
+        for (timeout, why) in [("0", "deadline exceeded after "), ("300", why)] {
+            let request = connect_request("application/json", timeout);
+            let answer = server.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+            assert_eq!(answer.headers()["content-type"], "application/json");
+            assert_eq!(answer.headers()[DEADLINE_EXCEEDED], "header");
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_is_expired(&serde_json::from_slice(&text).unwrap(), why);
+        }
+    });
+}
+
+#[test]
+fn a_stream_of_connects_that_does_not_begin_ends_with_its_message() {
+    run(async {
+        let server = ServerLayer::new().layer(service_fn(async |_: Request<_>| {
+            pending::<Result<Response<Nothing>, Infallible>>().await
+        }));
+        for timeout in ["0", "300"] {
+            let request = connect_request("application/connect+json", timeout);
+            let answer = server.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.headers()["content-type"], "application/connect+json");
+            assert_eq!(answer.headers()[DEADLINE_EXCEEDED], "header");
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            let (messages, rest) = messages(&text);
+            let [(2, end)] = &messages[..] else { panic!("{messages:?}") };
+            assert_is_expired(&end["error"], "deadline exceeded after ");
+            assert!(rest.is_empty());
+        }
+    });
+}
+
+/// What a client reads of a stream that has a second and a half, and whether it ends cleanly.
+async fn read(pieces: impl IntoIterator<Item = (Duration, Bytes)>) -> (Vec<u8>, bool) {
+    let pieces = Mutex::new(Some(Pieces::of(pieces)));
+    let server = ServerLayer::new().layer(service_fn(async |_: Request<_>| {
+        let response = Response::builder().header("content-type", "application/connect+proto");
+        Ok::<_, Infallible>(response.body(pieces.lock().unwrap().take().unwrap()).unwrap())
+    }));
+    let request = connect_request("application/connect+proto", "1500");
+    let mut body = server.oneshot(request).await.unwrap().into_body();
+    let mut text = vec![];
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => text.extend(frame.into_data().unwrap()),
+            Err(error) => {
+                assert!(error.is_expired(), "{error}");
+                return (text, false);
+            }
+        }
+    }
+    (text, true)
+}
+
+#[test]
+fn a_stream_of_connects_that_is_late_ends_with_its_message_between_two() {
+    run(async {
+        let (text, is_clean) = read((1..9).map(|_| (SECOND, envelope(0, "{}")))).await;
+        let (messages, rest) = messages(&text);
+        let [(0, _), (2, end)] = &messages[..] else { panic!("{messages:?}") };
+        assert_is_expired(&end["error"], "deadline exceeded after 1.5s of 1.5s");
+        assert!(is_clean && rest.is_empty());
+    });
+}
+
+#[test]
+fn a_stream_of_connects_that_is_late_within_a_message_is_cut_off() {
+    run(async {
+        let message = envelope(0, "{}");
+        let (text, is_clean) = read(message.chunks(4).map(|it| (SECOND, it.to_vec().into()))).await;
+        assert_eq!(text, message[..4]);
+        assert!(!is_clean);
+    });
+}
+
+#[test]
+fn a_stream_of_connects_that_has_said_its_end_has_no_other() {
+    run(async {
+        let end = envelope(2, "{}");
+        let stalled = [(SECOND, end.clone()), (SECOND, Bytes::new())];
+        assert_eq!(read(stalled).await, (end.to_vec(), true));
+    });
+}
+
+#[test]
+fn a_stream_of_connects_has_no_length_that_its_end_could_exceed() {
+    run(async {
+        let whole = envelope(2, "{}");
+        let server = ServerLayer::new().layer(service_fn(async |_: Request<_>| {
+            let response = Response::builder()
+                .header("content-type", "application/connect+json")
+                .header("content-length", whole.len());
+            Ok::<_, Infallible>(response.body(Full::new(whole.clone())).unwrap())
+        }));
+        let request = connect_request("application/connect+json", "300");
+        let answer = server.oneshot(request).await.unwrap();
+        assert!(!answer.headers().contains_key("content-length"));
+        let body = answer.into_body();
+        assert_eq!(body.size_hint().upper(), None);
+        sleep(SECOND).await;
+        let text = body.collect().await.unwrap().to_bytes();
+        let (messages, _) = messages(&text);
+        let [(2, end)] = &messages[..] else { panic!("{messages:?}") };
+        assert_is_expired(&end["error"], "deadline exceeded after ");
+    });
+}
+
 #[test]
 fn the_switch_turns_it_off_while_it_runs() {
     run(async {

@@ -52,11 +52,22 @@ fn endless() -> axum::body::Body {
     axum::body::Body::new(body)
 }
 
+/// Fails as Connect's streams do when its upload does: with a body of known length.
+async fn known(request: AxumRequest) -> Response<axum::body::Body> {
+    let text = match request.into_body().collect().await {
+        Ok(_) => b"\x02\0\0\0\x02{}".as_slice(),
+        Err(_) => b"\x02\0\0\0\x1c{\"error\":{\"code\":\"unknown\"}}",
+    };
+    let response = Response::builder().header("content-type", "application/connect+json");
+    response.body(text.into()).unwrap()
+}
+
 fn app() -> Router {
     Router::new()
         .route("/is-limited", get(async |it: Deadline| (!it.is_never()).to_string()))
         .route("/never", get(pending::<&str>))
         .route("/endless", get(async || endless()))
+        .route("/known", post(known))
         .route("/upload", post(async |body: Bytes| format!("{} bytes", body.len())))
         .layer(ServerLayer::new())
 }
@@ -106,6 +117,24 @@ async fn an_upload_that_is_late_is_a_504_and_not_the_clients_fault() {
         let request = Request::post(format!("{at}/upload")).header("connect-timeout-ms", "30");
         let response = plain(http2).request(request.body(body).unwrap()).await.unwrap();
         assert!(is_expired(&response));
+        drop(send);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_connects_whose_upload_is_late_has_all_of_its_end() {
+    let at = serve(app()).await;
+    for http2 in [false, true] {
+        let (mut send, body) = Channel::<Bytes>::new(1);
+        send.send_data("half".into()).await.unwrap();
+        let request = Request::post(format!("{at}/known"))
+            .header("content-type", "application/connect+json")
+            .header("connect-timeout-ms", "30");
+        let response = plain(http2).request(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        let end: serde_json::Value = serde_json::from_slice(&text[5..]).unwrap();
+        assert_eq!(end["error"]["code"], "deadline_exceeded", "{end}");
         drop(send);
     }
 }

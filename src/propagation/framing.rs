@@ -37,6 +37,11 @@ impl Framing {
         }
     }
 
+    /// Of the message that passes, or the last one; 0 before there is any.
+    pub(crate) fn flag(&self) -> u8 {
+        self.prefix[0]
+    }
+
     pub(crate) fn is_between_messages(&self) -> bool {
         self.filled == 0
     }
@@ -60,5 +65,15 @@ mod tests {
             }
         }
         assert!(Framing::default().is_between_messages());
+    }
+
+    #[test]
+    fn the_flag_is_that_of_the_last_message() {
+        let mut framing = Framing::default();
+        assert_eq!(framing.flag(), 0);
+        for flag in [2, 0, 3] {
+            framing.pass(&[flag, 0, 0, 0, 1, b'z']);
+            assert_eq!(framing.flag(), flag);
+        }
     }
 }

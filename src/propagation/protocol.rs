@@ -60,11 +60,14 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
     /// Whether it is an answer that a deadline that has passed comes before.
     fn is_failure(head: &response::Parts) -> bool;
 
-    /// For an answer that begins so.
-    fn framing(head: &response::Parts) -> Self::Framing;
+    /// For an answer that begins so. Takes from its head what wouldn't be true of it if it were cut.
+    fn framing(head: &mut response::Parts) -> Self::Framing;
 
     /// Takes note of data that is sent.
     fn pass(framing: &mut Self::Framing, data: &[u8]);
+
+    /// Whether a body that is cut may have more data than it would have had.
+    fn may_grow(framing: &Self::Framing) -> bool;
 
     /// How a body ends when its deadline has passed.
     fn cut(framing: &Self::Framing, expired: Expired) -> Result<Frame<Bytes>, Self::Error>;

@@ -25,10 +25,15 @@ pub(crate) enum Table {
     Resets,
     Tonic,
     Chain,
+    /// The same as the four above, over Connect.
+    ConnectSent,
+    ConnectReceived,
+    ConnectOurDeadline,
+    ConnectTheirDeadline,
 }
 
 impl Table {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Versions,
         Self::Sent,
         Self::Received,
@@ -38,6 +43,10 @@ impl Table {
         Self::Resets,
         Self::Tonic,
         Self::Chain,
+        Self::ConnectSent,
+        Self::ConnectReceived,
+        Self::ConnectOurDeadline,
+        Self::ConnectTheirDeadline,
     ];
 
     /// As in the page's marks.
@@ -60,6 +69,9 @@ impl Table {
             Self::Resets => ("the server", &["before", "after"]),
             Self::Tonic => ("", &["before the head", "in a stream of answers", "in an upload"]),
             Self::Chain => ("", &["grpc-js calls us", "we call grpcio"]),
+            Self::ConnectSent => ("we have", &["HTTP/1.1", "HTTP/2"]),
+            Self::ConnectReceived => ("timeout", &["HTTP/1.1", "HTTP/2"]),
+            Self::ConnectOurDeadline | Self::ConnectTheirDeadline => ("", &["HTTP/1.1", "HTTP/2"]),
         }
     }
 }

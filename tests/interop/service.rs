@@ -208,7 +208,7 @@ where
 pub(crate) struct Served {
     pub(crate) at: String,
     pub(crate) stats: Stats,
-    events: UnboundedReceiver<Event>,
+    pub(crate) events: UnboundedReceiver<Event>,
 }
 
 /// Serves the service with hyper: no timeouts but those of the layer.

@@ -95,12 +95,16 @@ impl Speaks for Grpc {
         head.status != StatusCode::OK || code(&head.headers).is_some_and(|code| code != Code::Ok)
     }
 
-    fn framing(_: &response::Parts) -> Framing {
+    fn framing(_: &mut response::Parts) -> Framing {
         Framing::default()
     }
 
     fn pass(framing: &mut Framing, data: &[u8]) {
         framing.pass(data);
+    }
+
+    fn may_grow(_: &Framing) -> bool {
+        false
     }
 
     fn cut(framing: &Framing, expired: Expired) -> Result<Frame<Bytes>, Status> {

@@ -4,6 +4,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, request};
 
+use crate::propagation::framing::Framing;
+
 static VERSION: HeaderName = HeaderName::from_static("connect-protocol-version");
 
 /// The flag of the message that ends a stream.
@@ -86,6 +88,11 @@ impl Manner {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
         Some(response)
     }
+}
+
+/// Whether that message has passed.
+pub(super) fn has_ended(framing: &Framing) -> bool {
+    framing.is_between_messages() && framing.flag() & END == END
 }
 
 /// The message that ends a stream.

@@ -45,6 +45,7 @@
 //!   the connection or resets the stream.
 //! - Clients of [Connect](https://connectrpc.com/docs/protocol) are answered in its own words:
 //!   `deadline_exceeded`, in JSON; in a stream as the message that ends it, unless another is half sent.
+//!   So that there is room for it, a `content-length` of such a stream isn't sent on.
 //!
 //! # A client
 //!

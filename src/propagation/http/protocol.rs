@@ -1,7 +1,7 @@
 //! How HTTP tells a deadline, and its end.
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request, response};
 use http_body::Frame;
 
@@ -90,8 +90,12 @@ impl Speaks for Http {
         head.status.is_client_error() || head.status.is_server_error()
     }
 
-    fn framing(head: &response::Parts) -> Option<Framing> {
-        connect::is_stream(&head.headers).then(Framing::default)
+    fn framing(head: &mut response::Parts) -> Option<Framing> {
+        let is_stream = connect::is_stream(&head.headers);
+        if is_stream {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        is_stream.then(Framing::default)
     }
 
     fn pass(framing: &mut Option<Framing>, data: &[u8]) {
@@ -100,8 +104,14 @@ impl Speaks for Http {
         }
     }
 
+    fn may_grow(framing: &Option<Framing>) -> bool {
+        framing.is_some()
+    }
+
     fn cut(framing: &Option<Framing>, expired: Expired) -> Result<Frame<Bytes>, Error> {
         match framing {
+            // All of it is there, and a second end would be one too many.
+            Some(framing) if connect::has_ended(framing) => Ok(Frame::data(Bytes::new())),
             Some(framing) if framing.is_between_messages() => {
                 let end = connect::end_of_stream(Code::DeadlineExceeded, &expired.to_string());
                 Ok(Frame::data(end))

@@ -47,7 +47,7 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         Self { source: Source::Whole { rest }, call: None, framing: P::Framing::default() }
     }
 
-    pub(super) fn passing(head: &Parts, body: B, call: Option<Call<P>>) -> Self
+    pub(super) fn passing(head: &mut Parts, body: B, call: Option<Call<P>>) -> Self
     where
         B: Body,
     {
@@ -142,6 +142,10 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
+            // What is said to have a length may not have another.
+            Source::Handler { .. } if self.call.is_some() && P::may_grow(&self.framing) => {
+                SizeHint::default()
+            }
             Source::Handler { body } => body.size_hint(),
             Source::Whole { rest } => {
                 SizeHint::with_exact(rest.as_ref().map_or(0, |rest| rest.len() as u64))

@@ -132,8 +132,8 @@ where
             return Poll::Ready(Ok(answer.map(ResponseBody::whole)));
         }
         let Some(call) = this.call else {
-            let (head, body) = ready!(this.dispatch.poll(cx))?.into_parts();
-            let body = ResponseBody::passing(&head, body, None);
+            let (mut head, body) = ready!(this.dispatch.poll(cx))?.into_parts();
+            let body = ResponseBody::passing(&mut head, body, None);
             return Poll::Ready(Ok(Response::from_parts(head, body)));
         };
         let mut dispatch = this.dispatch.as_mut();
@@ -160,13 +160,13 @@ where
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 };
-                let (head, body) = response.into_parts();
+                let (mut head, body) = response.into_parts();
                 if P::is_failure(&head) && call.deadline.is_expired() {
                     let expired = call.expire(Stage::Headers);
                     return answer_expired(this.call, &expired);
                 }
                 call.account.enter(Phase::Body, ended);
-                let body = ResponseBody::passing(&head, body, this.call.take());
+                let body = ResponseBody::passing(&mut head, body, this.call.take());
                 Poll::Ready(Ok(Response::from_parts(head, body)))
             }
         }

@@ -28,7 +28,8 @@ const files = create(FileDescriptorSetSchema, { file: [file_google_protobuf_empt
 const Interop = createFileRegistry(files).getService('interop.Interop');
 
 function begun(name, context) {
-  say({ event: 'begun', method: name, remaining_ms: context.timeoutMs() ?? null });
+  const header = context.requestHeader.get('connect-timeout-ms');
+  say({ event: 'begun', method: name, remaining_ms: context.timeoutMs() ?? null, header });
   context.signal.addEventListener('abort', () => {
     const { reason } = context.signal;
     say({ event: 'over', method: name, why: reason instanceof ConnectError ? Code[reason.code] : String(reason) });
