@@ -51,6 +51,12 @@ fn no_hop_has_more_than_the_one_before_on_its_corpus() {
     replay("hops", propagation::harness::hops);
 }
 
+#[cfg(feature = "channel")]
+#[test]
+fn no_peer_is_overrun_with_resets_on_its_corpus() {
+    replay("resets", crate::channel::harness::resets);
+}
+
 /// Runs every script that is kept for `target`.
 fn replay(target: &str, run: impl Fn(&[u8])) {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");

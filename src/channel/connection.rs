@@ -117,7 +117,7 @@ impl Shared {
         if !may {
             graves.waiting.push_back(call.clone());
         }
-        let wants_ping = graves.resets.wants_ping();
+        let wants_ping = graves.resets.wants_ping(now);
         drop(graves);
         if may {
             self.counts.reset();
@@ -265,7 +265,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             // Ordering: Relaxed: see where it is read.
             self.shared.rtt_asked_ns.store(now.as_nanos(), Relaxed);
             let mut graves = self.shared.graves.lock();
-            graves.resets.ping();
+            graves.resets.ping(now);
             graves.is_heard = false;
         }
     }
@@ -291,12 +291,10 @@ fn wants_ping(shared: &Shared, is_pinged: bool) -> bool {
     if is_pinged {
         return false;
     }
+    let now = shared.timekeeper.now();
     let graves = shared.graves.lock();
     // Ordering: Relaxed: see where it is written.
-    let asked = shared.rtt_asked_ns.load(Relaxed);
-    let is_old = || {
-        let age = shared.timekeeper.now().as_nanos().saturating_sub(asked);
-        u128::from(age) > RTT_AGE.as_nanos()
-    };
-    graves.resets.wants_ping() || graves.is_heard && is_old()
+    let age = now.as_nanos().saturating_sub(shared.rtt_asked_ns.load(Relaxed));
+    let is_old = u128::from(age) > RTT_AGE.as_nanos();
+    graves.resets.wants_ping(now) || graves.is_heard && is_old
 }

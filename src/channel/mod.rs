@@ -44,6 +44,9 @@ mod config;
 mod connection;
 mod endpoint;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod harness;
 mod resets;
 mod rtt;
 mod slots;

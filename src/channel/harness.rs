@@ -1,0 +1,124 @@
+//! Resets of a channel against a peer that counts them, in virtual time: for property tests and for fuzzing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::resets::{Rate, Resets};
+use crate::time::Instant;
+
+/// What hyper's servers bear: streams that were reset before they were accepted.
+const BORNE: usize = 20;
+
+/// Within this, a peer that has read a PING has accepted all streams before it.
+const ACCEPTS: Duration = Duration::from_millis(100);
+
+enum Frame {
+    Open(u32),
+    Reset(u32),
+    Ping,
+}
+
+/// A server that reads all that there is, or stands still.
+#[derive(Default)]
+struct Peer {
+    unread: VecDeque<Frame>,
+    /// Read, and not accepted; and whether it was reset.
+    accepts: VecDeque<(u32, bool)>,
+    accepted: Vec<u32>,
+    /// When it will have accepted what was before a PING.
+    accepts_by: Option<Instant>,
+    has_pong: bool,
+}
+
+impl Peer {
+    fn read(&mut self, now: Instant) {
+        for frame in self.unread.drain(..) {
+            match frame {
+                Frame::Open(stream) => self.accepts.push_back((stream, false)),
+                Frame::Ping => {
+                    self.has_pong = true;
+                    self.accepts_by = Some(now + ACCEPTS);
+                }
+                Frame::Reset(stream) => {
+                    self.accepted.retain(|it| *it != stream);
+                    for it in &mut self.accepts {
+                        it.1 |= it.0 == stream;
+                    }
+                }
+            }
+            let reset = self.accepts.iter().filter(|(_, is_reset)| *is_reset).count();
+            assert!(reset <= BORNE, "{reset} streams were reset before they were accepted");
+        }
+    }
+
+    fn accept(&mut self) {
+        self.accepted.extend(self.accepts.drain(..).filter(|it| !it.1).map(|it| it.0));
+        self.accepts_by = None;
+    }
+}
+
+/// Plays a script of two bytes a step: what happens, and how much of it.
+///
+/// # Panics
+///
+/// If the peer has more to bear than it does, resets are sent too fast, or one that could be sent isn't.
+pub fn resets(bytes: &[u8]) {
+    let rate = Rate::default();
+    let mut now = Instant::from_nanos(1 << 40);
+    let (mut resets, mut peer) = (Resets::new(rate, now), Peer::default());
+    let (mut opened, mut waiting) = (1, VecDeque::new());
+    let mut sent: VecDeque<Instant> = VecDeque::new();
+    for step in bytes.chunks_exact(2) {
+        let amount = u32::from(step[1]);
+        match step[0] % 8 {
+            // Calls that expire, each on a stream of its own.
+            0 | 1 => {
+                for _ in 0..=amount % 32 {
+                    opened += 2;
+                    peer.unread.push_back(Frame::Open(opened));
+                    if resets.ask(now, opened) {
+                        peer.unread.push_back(Frame::Reset(opened));
+                        sent.push_back(now);
+                    } else {
+                        waiting.push_back(opened);
+                    }
+                }
+            }
+            2 => now += Duration::from_millis(amount.into()),
+            3 => now += Duration::from_millis(u64::from(amount) * 100),
+            4 => peer.read(now),
+            5 => peer.accept(),
+            // It answers one, or our PING.
+            6 if !peer.accepted.is_empty() => {
+                let at = amount as usize % peer.accepted.len();
+                let stream = peer.accepted.swap_remove(at);
+                resets.answered(stream);
+                if let Some(at) = waiting.iter().position(|it| *it == stream) {
+                    waiting.remove(at);
+                    resets.give_up();
+                }
+            }
+            7 if std::mem::take(&mut peer.has_pong) => resets.pong(now),
+            _ => {}
+        }
+        if peer.accepts_by.is_some_and(|by| by <= now) {
+            peer.accept();
+        }
+        if resets.wants_ping(now) {
+            resets.ping(now);
+            peer.unread.push_back(Frame::Ping);
+        }
+        while resets.ask_again(now, opened) {
+            peer.unread.push_back(Frame::Reset(waiting.pop_front().expect("one waits")));
+            sent.push_back(now);
+        }
+        assert_eq!(resets.waiting(), waiting.len());
+        if !waiting.is_empty() {
+            assert!(resets.next_at().is_none_or(|at| at > now), "one could be sent");
+        }
+        while sent.front().is_some_and(|at| now - *at >= Duration::from_secs(1)) {
+            sent.pop_front();
+        }
+        assert!(sent.len() <= 126, "{} in a second", sent.len());
+    }
+}
