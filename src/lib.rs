@@ -15,6 +15,7 @@
 //!   semantics, on any executor.
 //! - [`deadline`]: one deadline for a whole call, current for everything that is done for it.
 //! - [`propagation`]: the headers in which it travels, and layers for servers and clients.
+//! - `channel` (feature `channel`): the connection of a client, which keeps what a layer can't.
 //! - [`Timekeeper`]: which clock and which driver thread timers are on. There is a global one, so most
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
@@ -55,6 +56,7 @@
 //! - `http`: `propagation::http`, tower layers that keep and pass on the deadlines of HTTP calls. Brings
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
+//! - `channel`: connections of clients, over HTTP/2. Brings `http`, `h2`, `tokio`, and of `hyper-util` the connector.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
 //! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and
@@ -108,6 +110,9 @@ mod docs {
     struct Driver;
     #[doc = include_str!("../docs/clock-jumps.md")]
     struct ClockJumps;
+    #[cfg(all(feature = "channel", feature = "grpc"))]
+    #[doc = include_str!("../docs/channel.md")]
+    struct Channel;
     #[cfg(feature = "tasks")]
     #[doc = include_str!("../docs/deadlines.md")]
     struct Deadlines;

@@ -17,6 +17,7 @@ use deadbeat::time::{Duration, sleep, sleep_until};
 use h2::Reason;
 use http::Response;
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 use tokio::sync::watch;
@@ -702,6 +703,50 @@ async fn with_tonics_channel_they_do() {
     println!("{:?}", healthy.await.expect_err("h2 bears more than it did"));
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_hypers_client_they_do() {
+    let healthy = many_expire(|address| {
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .http2_only(true)
+            .build_http::<tonic::body::Body>();
+        tower::util::MapRequest::new(client, move |mut request: http::Request<_>| {
+            *request.uri_mut() = format!("http://{address}{}", request.uri()).parse().unwrap();
+            request
+        })
+    });
+    println!("{:?}", healthy.await.expect_err("h2 bears more than it did"));
+}
+
+#[tokio::test]
+async fn an_allowance_leaves_the_callee_the_time_to_answer_for_itself() {
+    let (test, mut told) = Test::new();
+    let address = served!(Server::builder().layer(ServerLayer::new()), test);
+    let layer = ClientLayer::new().timeout(60 * SECOND).allowance(60 * SECOND - 300 * MS);
+    let status = nap(ours(address, layer.clone()), 60_000).await.unwrap_err();
+    // In the callee's own words, and not ours.
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.message().contains("header `grpc-timeout`"), "{status:?}");
+    assert_eq!(layer.stats().expired_before_headers(), 0);
+    let callee = called(&mut told).await.unwrap();
+    assert!(callee.budget() <= 300 * MS);
+    assert!(matches!(next(&mut told).await, Event::Dropped));
+}
+
+#[tokio::test]
+async fn a_handler_is_dropped_when_its_call_has_expired() {
+    let (test, mut told) = Test::new();
+    // Which knows nothing of deadlines: it is the reset that tells it.
+    let address = served!(Server::builder(), test);
+    let mut numbers =
+        stream(ours(address, ClientLayer::new().timeout(SECOND)), "/test.Test/Drip", 20)
+            .await
+            .unwrap();
+    called(&mut told).await;
+    expired(&failure(&mut numbers).await);
+    assert!(matches!(next(&mut told).await, Event::Dropped));
+}
+
 #[tokio::test]
 async fn forged_details_make_nobody_panic() {
     for in_trailers in [false, true] {
@@ -790,7 +835,7 @@ where
             Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from(text))))
         });
     let io = hyper_util::rt::TokioIo::new(io);
-    let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     // The test may be over.
     let _ = server.serve_connection(io, service).await;
 }
