@@ -66,6 +66,9 @@ pub fn resets(bytes: &[u8]) {
     let rate = Rate::default();
     let mut now = Instant::from_nanos(1 << 40);
     let (mut resets, mut peer) = (Resets::new(rate, now), Peer::default());
+    // The one that measures the round trip.
+    resets.ping(now);
+    peer.unread.push_back(Frame::Ping);
     let (mut opened, mut waiting) = (1, VecDeque::new());
     let mut sent: VecDeque<Instant> = VecDeque::new();
     for step in bytes.chunks_exact(2) {
@@ -115,6 +118,7 @@ pub fn resets(bytes: &[u8]) {
         assert_eq!(resets.waiting(), waiting.len());
         if !waiting.is_empty() {
             assert!(resets.next_at().is_none_or(|at| at > now), "one could be sent");
+            assert!(!resets.is_stuck(now), "nothing will ever send the next");
         }
         while sent.front().is_some_and(|at| now - *at >= Duration::from_secs(1)) {
             sent.pop_front();

@@ -128,6 +128,13 @@ impl Resets {
         self.waiting -= 1;
     }
 
+    /// Whether those that wait may do so until the peer says something: it is asked, or is known to be mute.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let is_asked = self.pinged.is_some() || self.wants_ping(now);
+        !is_asked && self.next_at().is_none() && self.unheard.len() < UNHEARD_SLOWLY
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
@@ -147,7 +154,7 @@ impl Resets {
         if self.unheard.len() < UNHEARD {
             return Some(by_rate);
         }
-        if let Some((settled, 1..)) = self.settles {
+        if let Some((settled, _)) = self.settles {
             return Some(by_rate.max(settled));
         }
         let is_mute = self.pinged.is_none()
@@ -184,7 +191,7 @@ impl Resets {
     /// It is answered.
     pub(super) fn pong(&mut self, now: Instant) {
         let heard = self.pinged.take().unwrap_or(0);
-        self.settles = Some((now + SETTLES, heard));
+        self.settles = (heard > 0).then_some((now + SETTLES, heard));
     }
 
     /// The peer has begun to answer this stream.
@@ -193,7 +200,8 @@ impl Resets {
         while self.unheard.front().is_some_and(|last_opened| *last_opened < stream) {
             self.unheard.pop_front();
             self.pinged = self.pinged.map(|heard| heard.saturating_sub(1));
-            self.settles = self.settles.map(|(at, heard)| (at, heard.saturating_sub(1)));
+            self.settles =
+                self.settles.map(|(at, heard)| (at, heard - 1)).filter(|(_, heard)| *heard > 0);
         }
     }
 }
@@ -238,6 +246,15 @@ mod tests {
         assert_eq!(resets.next_at(), Some(at(101)));
         assert!((0..6).all(|i| resets.ask_again(at(101), 1) == (i == 0)));
         assert_eq!(resets.unheard.len(), 5);
+    }
+
+    #[test]
+    fn a_ping_for_nothing_is_in_nobodys_way() {
+        let mut resets = resets();
+        resets.ping(at(0));
+        resets.pong(at(1));
+        assert!((0..11).all(|i| resets.ask(at(2), 1) == (i < 10)));
+        assert!(resets.wants_ping(at(2)));
     }
 
     #[test]

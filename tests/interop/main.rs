@@ -11,6 +11,7 @@ mod peer;
 mod service;
 
 mod chain;
+mod channel;
 mod connect;
 mod curl;
 mod expiry;

@@ -30,10 +30,14 @@ pub(crate) enum Table {
     ConnectReceived,
     ConnectOurDeadline,
     ConnectTheirDeadline,
+    /// What our channel does, and what peers see of it.
+    Channel,
+    /// The same at the level of frames.
+    ChannelFrames,
 }
 
 impl Table {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Versions,
         Self::Sent,
         Self::Received,
@@ -47,6 +51,8 @@ impl Table {
         Self::ConnectReceived,
         Self::ConnectOurDeadline,
         Self::ConnectTheirDeadline,
+        Self::Channel,
+        Self::ChannelFrames,
     ];
 
     /// As in the page's marks.
@@ -63,9 +69,10 @@ impl Table {
             }
             Self::Received => ("timeout", &["grpcio", "grpc-js", "grpc-go", "connect-es"]),
             Self::Malformed => ("`grpc-timeout`", &["Ignore", "Reject", "Lenient"]),
-            Self::OurDeadline | Self::TheirDeadline => {
+            Self::OurDeadline | Self::TheirDeadline | Self::Channel => {
                 ("", &["grpcio", "grpc-js", "grpc-go", "connect-es", "Node's http2"])
             }
+            Self::ChannelFrames => ("Python's h2", &["our call", "it sees"]),
             Self::Resets => ("the server", &["before", "after"]),
             Self::Tonic => ("", &["before the head", "in a stream of answers", "in an upload"]),
             Self::Chain => ("", &["grpc-js calls us", "we call grpcio"]),

@@ -21,6 +21,7 @@ pub(crate) enum Kind {
     GrpcGo,
     Connect,
     Http2,
+    Frames,
 }
 
 /// Those that speak gRPC.
@@ -35,6 +36,7 @@ impl Kind {
             Self::GrpcGo => "grpc-go",
             Self::Connect => "connect-es",
             Self::Http2 => "Node's http2",
+            Self::Frames => "Python's h2",
         }
     }
 
@@ -42,6 +44,7 @@ impl Kind {
     fn program(self) -> (PathBuf, Option<&'static str>) {
         match self {
             Self::Grpcio => (installed().join("venv/bin/python"), Some("grpcio.py")),
+            Self::Frames => (installed().join("venv/bin/python"), Some("frames.py")),
             Self::GrpcGo => (installed().join("grpc_go"), None),
             Self::GrpcJs => ("node".into(), Some("grpc_js.cjs")),
             Self::Connect => ("node".into(), Some("connect.cjs")),
@@ -52,7 +55,7 @@ impl Kind {
     /// What has to be there.
     fn needs(self) -> PathBuf {
         match self {
-            Self::Grpcio | Self::GrpcGo => self.program().0,
+            Self::Grpcio | Self::Frames | Self::GrpcGo => self.program().0,
             Self::GrpcJs => installed().join("node_modules/@grpc/grpc-js"),
             Self::Connect => installed().join("node_modules/@connectrpc/connect-node"),
             Self::Http2 => which("node"),

@@ -56,6 +56,8 @@ async fn what_we_send_is_never_more_than_we_have() {
     let Some(mut peer) = Peer::start(Kind::Http2) else { return };
     let mut facts = Facts::of("sent_text");
     facts.add(Table::Versions, Kind::Http2.name(), "version", peer.version().await);
+    let Some(frames) = Peer::start(Kind::Frames) else { return };
+    facts.add(Table::Versions, Kind::Frames.name(), "version", frames.version().await);
     let answer = json!([{ "headers": { "grpc-status": "0" }, "end": true }]);
     let channel = connect(&peer.serve(json!({ "plan": answer })).await).await;
     for (row, left) in LEFT {
