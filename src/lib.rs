@@ -57,6 +57,7 @@
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
 //! - `channel`: connections of clients, over HTTP/2. Brings `http`, `h2`, `tokio`, and of `hyper-util` the connector.
+//! - `tls`: TLS for those, by rustls. Brings `tokio-rustls` with `ring`.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
 //! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and

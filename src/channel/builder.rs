@@ -60,13 +60,44 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
+    /// TLS for a target of `https`: whom to trust, and whom to be. HTTP/2 is asked for by ALPN, and has to be agreed on.
+    /// Default: none, and `https` is an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "grpc")]
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use deadbeat::channel::{Channel, rustls};
+    /// use deadbeat::propagation::grpc::Grpc;
+    ///
+    /// // To be filled: with those of the system, or your own.
+    /// let roots = rustls::RootCertStore::empty();
+    /// let provider = Arc::new(rustls::crypto::ring::default_provider());
+    /// let tls = rustls::ClientConfig::builder_with_provider(provider)
+    ///     .with_safe_default_protocol_versions()?
+    ///     .with_root_certificates(roots)
+    ///     .with_no_client_auth();
+    /// let channel = Channel::<Grpc>::builder("https://stock:50051").tls(Arc::new(tls)).build()?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "grpc")]
+    /// # run().unwrap();
+    /// ```
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: std::sync::Arc<super::rustls::ClientConfig>) -> Self {
+        self.config.tls = Some(super::tls::with_alpn(config));
+        self
+    }
+
     /// The channel. Nothing is connected yet.
     ///
     /// # Errors
     ///
     /// [`Error::is_user`]: the target is none that can be called.
     pub fn build(self) -> Result<Channel<P>, Error> {
-        let target = Target::parse(&self.target)?;
+        let target = Target::parse(&self.target, self.config.has_tls())?;
         let endpoint = Endpoint::new(target, self.config);
         Ok(Channel { client: self.layer.layer(Wire::new(endpoint)) })
     }

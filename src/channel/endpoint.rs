@@ -162,8 +162,17 @@ impl Endpoint {
             Place::Tcp(uri) => {
                 let mut connector = HttpConnector::new();
                 connector.set_nodelay(true);
-                let io = self.within(until, connector.call(uri.clone())).await?;
-                self.speak(io.into_inner(), until).await
+                connector.enforce_http(false);
+                let io = self.within(until, connector.call(uri.clone())).await?.into_inner();
+                #[cfg(feature = "tls")]
+                if let Some(config) = self.config.tls.clone()
+                    && self.target.scheme == http::uri::Scheme::HTTPS
+                {
+                    let connecting = super::tls::connect(config, &self.target.authority, io);
+                    let io = self.within(until, connecting).await?;
+                    return self.speak(io, until).await;
+                }
+                self.speak(io, until).await
             }
             #[cfg(unix)]
             Place::Unix(path) => {

@@ -31,7 +31,7 @@
 //!
 //! # A connection
 //!
-//! There is one at a time, of HTTP/2 without TLS. It is made when the first call needs it, and another when it is lost
+//! There is one at a time, of HTTP/2, with TLS or without (feature `tls`). It is made when the first call needs it, and another when it is lost
 //! or the peer says GOAWAY. What was sent on it stays on it. An attempt is shared by all calls that wait for it, and
 //! goes on when they have given up, for [`Builder::connect_timeout`]: the next call finds it further. When it fails, they
 //! fail with [`Error::is_connect`]; the next call makes another attempt.
@@ -52,6 +52,8 @@ mod rtt;
 mod slots;
 mod stats;
 mod target;
+#[cfg(feature = "tls")]
+mod tls;
 mod upload;
 mod wire;
 
@@ -68,6 +70,9 @@ use crate::propagation::client::Client;
 pub use builder::Builder;
 pub use error::Error;
 pub use stats::Stats;
+/// What [`Builder::tls`] takes its configuration from.
+#[cfg(feature = "tls")]
+pub use tokio_rustls::rustls;
 pub use wire::{Incoming, Wire, WireFuture};
 
 /// A connection to one endpoint, which is made when it is needed. See [the module](self).
@@ -90,7 +95,7 @@ pub struct Channel<P> {
 }
 
 impl<P: Protocol> Channel<P> {
-    /// One to `target`: `http://host:port`, or `unix:/path`.
+    /// One to `target`: `http://host:port`, `https://host:port` with `Builder::tls`, or `unix:/path`.
     pub fn builder(target: impl Into<String>) -> Builder<P> {
         Builder::new(target.into())
     }

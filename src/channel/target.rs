@@ -22,7 +22,8 @@ pub(super) enum Place {
 }
 
 impl Target {
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+    /// With `tls`, of a scheme that says so.
+    pub(super) fn parse(text: &str, tls: bool) -> Result<Self, Error> {
         #[cfg(unix)]
         if let Some(path) = text.strip_prefix("unix:") {
             // As gRPC names them: `unix:path` or `unix:///absolute`.
@@ -37,8 +38,9 @@ impl Target {
         let uri: Uri = text.parse().map_err(|_| Error::target(text, "it is no URI"))?;
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::HTTP,
-            Some("https") => return Err(Error::target(text, "TLS takes a configuration")),
-            Some(_) => return Err(Error::target(text, "its scheme is none of http, unix")),
+            Some("https") if tls => Scheme::HTTPS,
+            Some("https") => return Err(Error::target(text, "it takes a configuration of TLS")),
+            Some(_) => return Err(Error::target(text, "its scheme is none of http, https, unix")),
             None => return Err(Error::target(text, "it has no scheme: http://host:port")),
         };
         let authority = uri.authority().ok_or_else(|| Error::target(text, "it has no host"))?;
@@ -71,12 +73,15 @@ mod tests {
             ("unix:///run/stock", "/run/stock"),
             ("unix:stock", "stock"),
         ] {
-            assert_eq!(Target::parse(text).unwrap().name(), name);
+            assert_eq!(Target::parse(text, false).unwrap().name(), name);
         }
         for text in ["", "127.0.0.1:50051", "ftp://a", "http://a/b", "http://a?b", "unix:", "http:"]
         {
-            let error = Target::parse(text).unwrap_err();
+            let error = Target::parse(text, false).unwrap_err();
             assert!(error.is_user() && error.to_string().contains(text), "{error}");
         }
+        let text = "https://stock";
+        assert!(Target::parse(text, false).unwrap_err().to_string().contains("TLS"));
+        assert_eq!(Target::parse(text, true).unwrap().scheme, Scheme::HTTPS);
     }
 }
