@@ -26,6 +26,7 @@ pub enum Manner {
 pub(super) enum Code {
     DeadlineExceeded,
     InvalidArgument,
+    Unavailable,
 }
 
 impl Code {
@@ -33,6 +34,7 @@ impl Code {
         match self {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::InvalidArgument => "invalid_argument",
+            Self::Unavailable => "unavailable",
         }
     }
 }
