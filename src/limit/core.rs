@@ -39,7 +39,10 @@ struct Waiting<W> {
 
 /// It runs from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Admitted(pub(crate) Instant<Elapsed>);
+pub(crate) struct Admitted {
+    pub(crate) at: Instant<Elapsed>,
+    is_probe: bool,
+}
 
 /// Why it was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,13 +211,14 @@ impl<W> Core<W> {
         self.running += 1;
         self.stats.admitted += 1;
         self.stats.longest_wait = self.stats.longest_wait.max(waited);
-        match is_probe {
-            // In the dark, there is no need of them.
-            true if self.settings.dark => {}
-            true => self.stats.probes += 1,
-            false => self.probes.admitted(),
+        // In the dark, there is no need of them.
+        let is_probe = is_probe && !self.settings.dark;
+        if is_probe {
+            self.stats.probes += 1;
+        } else {
+            self.probes.admitted();
         }
-        Admitted(now)
+        Admitted { at: now, is_probe }
     }
 
     fn reject(&mut self, at: At, why: Why) -> Why {
@@ -284,8 +288,8 @@ impl<W> Core<W> {
             Some(verdict) if verdict.is_err() || !is_expired => verdict,
             // Nobody has told it in time.
             granted => {
-                if granted.is_some() {
-                    self.take_back();
+                if let Some(Ok(admitted)) = granted {
+                    self.take_back(admitted);
                 }
                 Err(self.reject(At::Dequeue, Why::Expired))
             }
@@ -294,16 +298,17 @@ impl<W> Core<W> {
     }
 
     /// The slot of one that never ran, which says nothing of how long it takes.
-    fn take_back(&mut self) {
+    fn take_back(&mut self, admitted: Admitted) {
         self.running -= 1;
         self.stats.admitted -= 1;
+        self.stats.probes -= u64::from(admitted.is_probe);
     }
 
     /// One that was queued is gone. Call [`settle`](Self::settle). Returns what would have woken it.
     pub(crate) fn cancel(&mut self, ticket: Ticket) -> Option<W> {
         let waiting = self.queue.give_back(ticket);
-        if let Some(Ok(_)) = waiting.verdict {
-            self.take_back();
+        if let Some(Ok(admitted)) = waiting.verdict {
+            self.take_back(admitted);
         }
         waiting.waker
     }
@@ -311,7 +316,7 @@ impl<W> Core<W> {
     /// One that ran has ended. Call [`settle`](Self::settle).
     pub(crate) fn release(&mut self, admitted: Admitted, end: End, now: Instant<Elapsed>) {
         self.running -= 1;
-        let took = now - admitted.0;
+        let took = now - admitted.at;
         match end {
             End::Done => self.estimate.add(took, now),
             // That it had no more time says something only if it had more than others need. By how much it

@@ -155,7 +155,7 @@ mod tests {
         #[test]
         fn ranks_are_those_of_the_last_ones_sorted(
             times in prop::collection::vec((0_u32..300, 0_u32..50), 8..400),
-            share in 0.0..=1.0,
+            share in 0.0_f64..=1.0,
         ) {
             let mut estimate = Estimate::new();
             let mut now = 0;

@@ -283,7 +283,7 @@ impl Drop for Permit {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("since", &self.admitted.map(|it| it.0))
+            .field("since", &self.admitted.map(|it| it.at))
             .finish_non_exhaustive()
     }
 }

@@ -83,6 +83,8 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use body::ResponseBody;
 pub use future::LimitFuture;
