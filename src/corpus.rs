@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(feature = "http")]
+use crate::limit;
 use crate::{clock, deadline, driver, propagation, time, wheel};
 
 #[test]
@@ -49,6 +51,12 @@ fn nested_scopes_do_what_their_model_says_on_its_corpus() {
 #[test]
 fn no_hop_has_more_than_the_one_before_on_its_corpus() {
     replay("hops", propagation::harness::hops);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_limiter_keeps_its_promises_on_its_corpus() {
+    replay("limiter", limit::harness::limiter);
 }
 
 /// Runs every script that is kept for `target`.
