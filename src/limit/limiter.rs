@@ -13,6 +13,7 @@ use super::queue::Ticket;
 use super::{Rejected, Settings, Stats};
 use crate::clock::{Elapsed, Instant};
 use crate::deadline::{Deadline, Provenance, current, provenance};
+use crate::telemetry::{LimitMeters, Reason};
 use crate::time::{Sleep, sleep_until};
 
 /// Lets so many calls run at once, has others wait, and turns away those that would not be in time. A handle:
@@ -51,6 +52,7 @@ pub struct Limiter(Arc<Shared>);
 struct Shared {
     core: Mutex<Core<Waker>>,
     most_queued: usize,
+    meters: LimitMeters,
 }
 
 /// How many are woken between two looks at the lock.
@@ -61,7 +63,7 @@ impl Limiter {
     pub fn new(settings: impl Into<Settings>) -> Self {
         let settings = settings.into();
         let core = Mutex::new(Core::new(settings));
-        Self(Arc::new(Shared { core, most_queued: settings.queue }))
+        Self(Arc::new(Shared { core, most_queued: settings.queue, meters: LimitMeters::new() }))
     }
 
     /// Waits for a slot, with the deadline that is [current](crate::deadline::current) at the first poll.
@@ -101,7 +103,7 @@ impl Limiter {
                 self.settle(now, |_| ());
                 let limiter = self.clone();
                 let ticket = Some(ticket);
-                Ok(Err(Waiting { limiter, ticket, deadline, provenance, sleep: None }))
+                Ok(Err(Waiting { limiter, ticket, since: now, deadline, provenance, sleep: None }))
             }
             Arrival::Rejected(why) => Err(self.rejected(why, provenance(), now)),
         }
@@ -117,6 +119,11 @@ impl Limiter {
         provenance: Option<Provenance>,
         now: Instant<Elapsed>,
     ) -> Rejected {
+        self.0.meters.rejected(match why {
+            Why::Expired => Reason::Expired,
+            Why::Doomed { .. } => Reason::Doomed,
+            Why::Full { .. } => Reason::Full,
+        });
         Rejected::new(why, provenance, self.0.most_queued, now)
     }
 
@@ -172,6 +179,7 @@ pub(super) struct Waiting {
     limiter: Limiter,
     /// Until it is told.
     ticket: Option<Ticket>,
+    since: Instant<Elapsed>,
     deadline: Deadline,
     provenance: Option<Provenance>,
     /// Made when it has to wait.
@@ -187,7 +195,10 @@ impl Waiting {
             let looked = limiter.0.core.lock().look(&mut self.ticket, &mut waker, now);
             if let Poll::Ready((verdict, _waker)) = looked {
                 return Poll::Ready(match verdict {
-                    Ok(admitted) => Ok(limiter.permit(admitted)),
+                    Ok(admitted) => {
+                        limiter.0.meters.waited(admitted.at - self.since);
+                        Ok(limiter.permit(admitted))
+                    }
                     Err(why) => {
                         // It may have had a slot, which came too late.
                         limiter.settle(now, |_| ());
