@@ -116,6 +116,9 @@ mod docs {
     #[doc = include_str!("../docs/replacing-timeouts.md")]
     struct ReplacingTimeouts;
     #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/overload.md")]
+    struct Overload;
+    #[cfg(feature = "grpc")]
     #[doc = include_str!("../docs/propagating-deadlines.md")]
     struct PropagatingDeadlines;
 }

@@ -38,8 +38,8 @@ use crate::time::{Sleep, sleep_until};
 /// let slot = disk.acquire().await.unwrap();
 ///
 /// // Another has to wait, no longer than its deadline allows.
-/// let other = deadline::scope(Duration::from_millis(50), disk.acquire()).await;
-/// assert!(other.is_err());
+/// let other = deadline::scope(Duration::from_millis(50), disk.acquire()).await.unwrap();
+/// assert!(other.unwrap_err().is_expired());
 ///
 /// sleep(Duration::from_millis(20)).await;
 /// drop(slot);

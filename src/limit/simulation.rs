@@ -249,7 +249,11 @@ fn on_every_service(name: &str, system: System, check: impl Fn(Service, f64, &mu
         let mut line = format!("| {name} | {service:?} |");
         for load in LOADS {
             let mut outcome = simulate(system, service, load);
-            write!(line, " {:.1} |", outcome.goodput() * 100.0).unwrap();
+            let (goodput, p50) = (outcome.goodput() * 100.0, outcome.p50());
+            match p50 {
+                Duration::MAX => write!(line, " {goodput:.1} |").unwrap(),
+                _ => write!(line, " {goodput:.1} ({}) |", p50.as_millis()).unwrap(),
+            }
             check(service, load, &mut outcome);
         }
         println!("{line}");
@@ -258,7 +262,7 @@ fn on_every_service(name: &str, system: System, check: impl Fn(Service, f64, &mu
 
 #[test]
 fn under_overload_all_that_is_done_is_of_use() {
-    println!("goodput in % of capacity, by load in multiples of it: {LOADS:?}");
+    println!("goodput in % of capacity (median latency of it in ms), by load: {LOADS:?}");
     on_every_service("timeouts alone", System::Timeouts, |_, load, outcome| {
         assert!(load < 1.5 || outcome.goodput() < 0.3, "{}", outcome.goodput());
     });
