@@ -131,10 +131,8 @@ fn the_doomed_are_told_at_once_and_with_figures() {
     let manual = Manual::new();
     let (limiter, seen) = (Limiter::new(1), Seen::default());
     let (http, grpc) = (http_server(&limiter, &seen), grpc_server(&limiter, &seen));
-    let running = manual.block_on(async {
-        learn(&http, 60).await;
-        start(&manual, &http, request(60, Some(500)))
-    });
+    manual.block_on(learn(&http, 60));
+    let running = start(&manual, &http, request(60, Some(500)));
     manual.block_on(async {
         sleep(MS).await;
         let before = manual.now();
@@ -202,8 +200,8 @@ fn without_a_server_layer_the_ambient_deadline_counts() {
         let slot = limiter.acquire().await.unwrap();
         // The call is made within; that it is waited for isn't.
         let mut inside = server.clone();
-        let call = scope(100 * MS, async move { inside.call(request(20, None)) }).await.unwrap();
-        let answer = call.await.unwrap();
+        let call = scope(100 * MS, async move { (inside.call(request(20, None)),) }).await.unwrap();
+        let answer = call.0.await.unwrap();
         assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
         assert_eq!(answer.headers()[DEADLINE_EXCEEDED], "other");
         assert_eq!(limiter.stats().rejected_expired, 1);
