@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+#[cfg(feature = "http")]
+use crate::limit;
 use crate::{clock, deadline, driver, propagation, time, wheel};
 
 #[test]
@@ -55,6 +57,12 @@ fn no_hop_has_more_than_the_one_before_on_its_corpus() {
 #[test]
 fn no_peer_is_overrun_with_resets_on_its_corpus() {
     replay("resets", crate::channel::harness::resets);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_limiter_keeps_its_promises_on_its_corpus() {
+    replay("limiter", limit::harness::limiter);
 }
 
 /// Runs every script that is kept for `target`.

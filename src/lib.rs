@@ -16,6 +16,7 @@
 //! - [`deadline`]: one deadline for a whole call, current for everything that is done for it.
 //! - [`propagation`]: the headers in which it travels, and layers for servers and clients.
 //! - `channel` (feature `channel`): the connection of a client, which keeps what a layer can't.
+//! - `limit` (feature `http`): a queue that knows deadlines, for a server under overload.
 //! - [`Timekeeper`]: which clock and which driver thread timers are on. There is a global one, so most
 //!   programs never name it. [`Manual`] is one for tests, whose time is moved by hand.
 //! - [`clock`]: what time it is, and how well that is known.
@@ -78,6 +79,8 @@ pub mod deadline;
 mod driver;
 #[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
 pub mod faults;
+#[cfg(feature = "http")]
+pub mod limit;
 pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
@@ -120,6 +123,9 @@ mod docs {
     #[cfg(feature = "grpc")]
     #[doc = include_str!("../docs/replacing-timeouts.md")]
     struct ReplacingTimeouts;
+    #[cfg(feature = "grpc")]
+    #[doc = include_str!("../docs/overload.md")]
+    struct Overload;
     #[cfg(feature = "grpc")]
     #[doc = include_str!("../docs/propagating-deadlines.md")]
     struct PropagatingDeadlines;

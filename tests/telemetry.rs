@@ -9,6 +9,7 @@ use std::sync::Once;
 
 use bytes::Bytes;
 use deadbeat::Manual;
+use deadbeat::limit::{Limiter, Settings};
 use deadbeat::propagation::codec::OnMalformed;
 use deadbeat::propagation::{RequestDeadline, grpc, http};
 use deadbeat::time::{Duration, sleep};
@@ -173,6 +174,31 @@ fn a_handler_that_holds_its_thread_is_told() {
     assert_eq!(number(&overrun.0, overrun.3), 0.05);
 }
 
+#[test]
+fn a_limiter_tells_who_waited_and_who_was_turned_away() {
+    let metrics = metrics_of(async {
+        let limiter = Limiter::new(Settings::new(1).queue(1));
+        let slot = limiter.acquire().await.unwrap();
+        let mut waits = Box::pin(limiter.acquire());
+        assert!(polled_once(&mut waits).is_pending());
+        // There is no place for another.
+        limiter.acquire().await.unwrap_err();
+        sleep(30 * MS).await;
+        drop(slot);
+        drop(waits.await.unwrap());
+    });
+    let expected = told(&[
+        ("deadline.limit.rejected{deadline.reason=full}", 1.0),
+        ("deadline.limit.wait{}", 0.03),
+    ]);
+    assert_eq!(metrics, expected);
+}
+
+fn polled_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut cx)
+}
+
 // Traces.
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -318,6 +344,7 @@ fn the_guide_lists_every_name() {
     let guide = include_str!("../docs/telemetry.md");
     let source = concat!(
         include_str!("../src/telemetry/mod.rs"),
+        include_str!("../src/telemetry/limit.rs"),
         include_str!("../src/telemetry/meters.rs"),
         include_str!("../src/telemetry/trace.rs"),
     );

@@ -256,7 +256,7 @@ impl From<Expired> for std::io::Error {
 }
 
 /// A duration with four digits at the most.
-struct Short(Duration);
+pub(crate) struct Short(pub(crate) Duration);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

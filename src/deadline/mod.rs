@@ -71,6 +71,8 @@ use crate::clock::{Elapsed, Instant};
 pub use ambient::{current, provenance};
 #[cfg(feature = "tasks")]
 pub use cancel::{AfterCancel, Cancel, Cancelled, Cause};
+#[cfg(feature = "http")]
+pub(crate) use expired::Short;
 pub use expired::{Expired, Ledger, Phase, Spent};
 pub use provenance::{Origin, Provenance};
 pub use scope::{Limit, Scope, scope};

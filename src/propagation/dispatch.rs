@@ -32,6 +32,16 @@ impl<S, B, F> Dispatch<S, B, F> {
         Self::new(std::mem::replace(service, clone), request)
     }
 
+    /// Never to be begun: takes the request out.
+    pub(crate) fn abandon(mut self: Pin<&mut Self>) -> Option<Request<B>> {
+        let request = match self.as_mut().project() {
+            Step::Queued { request, .. } => request.take(),
+            _ => None,
+        };
+        self.set(Self::Over);
+        request
+    }
+
     pub(crate) fn is_queued(&self) -> bool {
         matches!(self, Self::Queued { .. })
     }

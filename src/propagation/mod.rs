@@ -11,7 +11,7 @@ pub(crate) mod body;
 pub mod client;
 pub mod codec;
 #[cfg(feature = "http")]
-mod dispatch;
+pub(crate) mod dispatch;
 #[cfg(all(feature = "http", feature = "tasks"))]
 mod finish;
 #[cfg(feature = "http")]

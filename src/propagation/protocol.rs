@@ -57,6 +57,9 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     fn answer_malformed(&self, manner: &Self::Manner, malformed: &Malformed) -> Response<Bytes>;
 
+    /// Nothing is wrong with the call, but it can't be served now.
+    fn answer_unavailable(&self, manner: &Self::Manner, why: &str) -> Response<Bytes>;
+
     /// Whether it is an answer that a deadline that has passed comes before.
     fn is_failure(head: &response::Parts) -> bool;
 

@@ -3,12 +3,14 @@
 //! A leaf: it knows nothing of calls but what it is told. Without its features nothing is told, and nothing
 //! is spent on it.
 
+mod limit;
 mod meters;
 mod trace;
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 use crate::deadline::Origin;
 
+pub(crate) use limit::{LimitMeters, Reason};
 pub(crate) use meters::Meters;
 pub(crate) use trace::Trace;
 

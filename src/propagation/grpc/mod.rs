@@ -110,3 +110,20 @@ pub type ServerLayer = super::server::ServerLayer<Grpc>;
 /// let channel = ClientLayer::new().timeout(Duration::from_secs(2)).peer("greeter").layer(channel);
 /// ```
 pub type ClientLayer = super::client::ClientLayer<Grpc>;
+
+/// Lets so many calls run at once, and turns away those that would not be in time. See
+/// [`limit`](crate::limit).
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::limit::Limiter;
+/// use deadbeat::propagation::grpc::{LimitLayer, ServerLayer};
+/// use tonic::transport::Server;
+///
+/// // The layer that is added first is the outermost: it sets the deadline that the limiter goes by.
+/// let server = Server::builder()
+///     .layer(ServerLayer::new())
+///     .layer(LimitLayer::new(Limiter::new(64)));
+/// ```
+pub type LimitLayer = crate::limit::LimitLayer<Grpc>;

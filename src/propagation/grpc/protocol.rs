@@ -91,6 +91,10 @@ impl Speaks for Grpc {
         Status::internal(malformed.to_string()).into_http()
     }
 
+    fn answer_unavailable(&self, (): &(), why: &str) -> Response<Bytes> {
+        Status::unavailable(why).into_http()
+    }
+
     fn is_failure(head: &response::Parts) -> bool {
         head.status != StatusCode::OK || code(&head.headers).is_some_and(|code| code != Code::Ok)
     }

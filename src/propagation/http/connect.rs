@@ -28,6 +28,7 @@ pub enum Manner {
 pub(super) enum Code {
     DeadlineExceeded,
     InvalidArgument,
+    Unavailable,
 }
 
 impl Code {
@@ -35,6 +36,7 @@ impl Code {
         match self {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::InvalidArgument => "invalid_argument",
+            Self::Unavailable => "unavailable",
         }
     }
 }

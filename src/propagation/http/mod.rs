@@ -122,3 +122,20 @@ impl ServerLayer {
 /// let client = ClientLayer::new().timeout(Duration::from_secs(2)).layer(client);
 /// ```
 pub type ClientLayer = super::client::ClientLayer<Http>;
+
+/// Lets so many calls run at once, and turns away those that would not be in time. See
+/// [`limit`](crate::limit).
+///
+/// # Examples
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use deadbeat::limit::Limiter;
+/// use deadbeat::propagation::http::{LimitLayer, ServerLayer};
+///
+/// let limit = LimitLayer::new(Limiter::new(64));
+/// // The layer that is added last is the outermost: it sets the deadline that the limiter goes by.
+/// let app: Router =
+///     Router::new().route("/", get(async || "hello")).layer(limit).layer(ServerLayer::new());
+/// ```
+pub type LimitLayer = crate::limit::LimitLayer<Http>;

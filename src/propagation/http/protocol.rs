@@ -86,6 +86,12 @@ impl Speaks for Http {
             .unwrap_or_else(|| text(StatusCode::BAD_REQUEST, why))
     }
 
+    fn answer_unavailable(&self, manner: &Manner, why: &str) -> Response<Bytes> {
+        manner
+            .answer(Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, why)
+            .unwrap_or_else(|| text(StatusCode::SERVICE_UNAVAILABLE, why.into()))
+    }
+
     fn is_failure(head: &response::Parts) -> bool {
         head.status.is_client_error() || head.status.is_server_error()
     }
