@@ -53,11 +53,29 @@ impl Open {
         if let Some(frame) = &self.frame {
             frame.cancel.cancel(super::Cause::Deadline(provenance));
         }
-        Expired::new(provenance, now)
+        let expired = Expired::new(provenance, now);
+        #[cfg(feature = "http")]
+        let expired = expired.with_blame(
+            self.inside().and_then(|inside| inside.blame_for(provenance.deadline())).cloned(),
+        );
+        expired
+    }
+
+    /// What calls inside have left.
+    #[cfg(feature = "http")]
+    pub(crate) fn inside(&self) -> Option<&super::ambient::Inside> {
+        self.frame.as_ref().map(|frame| &frame.inside)
+    }
+
+    /// Has `f` drop what runs inside, since its deadline has passed: calls that are under way leave what they
+    /// were waiting for.
+    #[cfg(feature = "http")]
+    pub(crate) fn give_up(&mut self, f: impl FnOnce()) {
+        super::ambient::giving_up(&mut self.frame, f);
     }
 
     /// Of one that keeps a deadline.
-    fn provenance(&self) -> Provenance {
+    pub(crate) fn provenance(&self) -> Provenance {
         let frame = self.frame.as_ref().expect("it is in its place between polls");
         frame.provenance.expect("who keeps a deadline has one")
     }

@@ -71,10 +71,12 @@
 mod client;
 mod protocol;
 
+pub use super::allowance::{Allowance, Rtt};
+pub use super::http::DEADLINE_EXCEEDED;
 pub use super::policy::Settings;
 pub use super::request::RequestDeadline;
 pub use super::stats::{Stats, Switch};
-pub use protocol::Grpc;
+pub use protocol::{Grpc, blame};
 
 #[cfg(feature = "tasks")]
 pub use super::finish::{Finish, FinishFuture, FinishLayer};

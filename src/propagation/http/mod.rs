@@ -66,11 +66,12 @@ mod protocol;
 use http::StatusCode;
 
 pub use super::RequestBody;
+pub use super::allowance::{Allowance, Rtt};
 pub use super::policy::Settings;
 pub use super::request::RequestDeadline;
 pub use super::stats::{Stats, Switch};
 pub use error::Error;
-pub use protocol::{DEADLINE_EXCEEDED, Http};
+pub use protocol::{DEADLINE_EXCEEDED, Http, blame};
 
 #[cfg(feature = "tasks")]
 pub use super::finish::{Finish, FinishFuture, FinishLayer};
