@@ -150,11 +150,12 @@ impl Call {
         self.config.outgoing.told(callees, at)
     }
 
-    /// Whether the callee was told all that there was, but for what rounding took.
-    fn has_told_all(&self) -> bool {
-        let Some(((at, callees), told)) = self.sent_at.zip(self.told()) else { return false };
-        let left = callees.remaining_at(at);
-        left.saturating_sub(told.remaining_at(at)) <= ROUNDING.max(left / 100)
+    /// Whether by then all is used up that the callee could be given, but for what rounding took.
+    fn is_all(&self, until: Deadline) -> bool {
+        self.sent_at.is_none_or(|(at, callees)| {
+            let left = callees.remaining_at(at);
+            left.saturating_sub(until.remaining_at(at)) <= ROUNDING.max(left / 100)
+        })
     }
 
     fn peer(&self) -> Option<&str> {
@@ -178,7 +179,8 @@ impl Call {
             return None;
         }
         let is_told = whose.is_some_and(|whose| whose == blame::TOLD);
-        let is_whole = is_told && self.is_whole && self.has_told_all();
+        let is_all = || self.told().is_some_and(|told| self.is_all(told));
+        let is_whole = is_told && self.is_whole && is_all();
         let waited = self.waited(Instant::now());
         Some(Blame::new(Some(waited), hops, is_whole))
     }
@@ -228,7 +230,7 @@ impl Call {
         let is_idle = limit.origin() == Origin::Idle;
         let hops = blame.map(Blame::into_hops).unwrap_or_default();
         let has_hops = !hops.is_empty();
-        let is_whole = self.is_whole && !is_idle;
+        let is_whole = self.is_whole && !is_idle && self.is_all(limit.deadline());
         let blame = Blame::new(Some(self.waited(now)), hops, is_whole);
         // Less of it was the callee's.
         let until = self.provenance.filter(|_| !is_idle).unwrap_or(limit);
