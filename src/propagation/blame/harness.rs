@@ -119,8 +119,9 @@ mod tests {
         assert_eq!(decode(b"?"), Err(BadBlame::NotBase64));
         assert_eq!(decode(b""), Err(BadBlame::Version(None)));
         assert_eq!(decode(b"AgAA"), Err(BadBlame::Version(Some(2))));
-        assert_eq!(read(&[b""; 8]).unwrap().len(), 8);
-        assert_eq!(read(&[b""; 9]), Err(BadBlame::TooManyHops));
+        let empty = b"".as_slice();
+        assert_eq!(read(&[empty; 8]).unwrap().len(), 8);
+        assert_eq!(read(&[empty; 9]), Err(BadBlame::TooManyHops));
         assert_eq!(read(&[b"", b"\x01"]), Err(BadBlame::CutOff));
         assert_eq!(read(&[b"\x01\x05orde"]), Err(BadBlame::CutOff));
         assert_eq!(decode(base64::encode(b"\x01\x00").as_bytes()), Err(BadBlame::CutOff));
