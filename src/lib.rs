@@ -106,7 +106,7 @@ mod docs {
     struct Driver;
     #[doc = include_str!("../docs/clock-jumps.md")]
     struct ClockJumps;
-    #[cfg(feature = "tasks")]
+    #[cfg(all(feature = "http", feature = "tasks"))]
     #[doc = include_str!("../docs/deadlines.md")]
     struct Deadlines;
     #[cfg(feature = "grpc")]

@@ -344,6 +344,40 @@ fn what_was_told_to_others_is_not_handed_on() {
     );
 }
 
+#[test]
+fn over_http_who_is_not_trusted_is_told_no_more_either() {
+    let answer_to = |server: plain::ServerLayer, pause| {
+        let stock: HttpPeer = hop!(http, http_server(), http_client("stock"), stuck);
+        let handler = gateway(&stock);
+        let handler = move || -> Answer {
+            let answer = handler();
+            Box::pin(async move {
+                let answer = answer.await;
+                sleep(pause).await;
+                answer
+            })
+        };
+        let orders = server.layer(service_fn(move |_: Request<_>| {
+            let answer = handler();
+            async move { Ok::<_, Infallible>(answer.await) }
+        }));
+        let request = Request::get("/").header("connect-timeout-ms", "475");
+        run(orders.oneshot(request.body(Body::empty()).unwrap())).unwrap()
+    };
+    let told = answer_to(plain::ServerLayer::new(), Duration::ZERO);
+    assert_eq!(told.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(told.headers()[plain::DEADLINE_EXCEEDED], "header");
+    assert!(!told.headers().contains_key(blame::HTTP_HEADER));
+    let told = answer_to(http_server(), Duration::ZERO);
+    assert!(told.headers().contains_key(blame::HTTP_HEADER));
+    // Nor what it was waiting for when it was late itself.
+    let late = answer_to(plain::ServerLayer::new().maximum(50 * MS), 20 * MS);
+    assert_eq!(late.headers()[plain::DEADLINE_EXCEEDED], "maximum");
+    let text = run(late.into_body().collect()).unwrap().to_bytes();
+    let text = String::from_utf8(text.to_vec()).unwrap();
+    assert!(text.starts_with("deadline exceeded") && !text.contains("stock"), "{text}");
+}
+
 /// Polls `call` once, and never again.
 async fn forgotten(call: impl Future) {
     let mut call = Box::pin(call);
@@ -669,9 +703,16 @@ fn an_allowance_that_is_measured_follows_the_way() {
 }
 
 mod loopback {
-    //! With tonic's transport.
+    //! With tonic's transport, and hyper's.
 
+    use std::net::SocketAddr;
     use std::task::Context;
+
+    use hyper_util::client::legacy::Client;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use hyper_util::server::conn::auto;
+    use hyper_util::service::TowerToHyperService;
+    use tokio::net::TcpListener;
 
     use tonic::server::NamedService;
     use tonic::transport::server::TcpIncoming;
@@ -705,6 +746,12 @@ mod loopback {
         }
     }
 
+    /// More than it takes on a busy machine.
+    const ALLOWANCE: Duration = Duration::from_millis(9900);
+
+    /// With two of them taken off, it is 200 ms.
+    const BUDGET: Duration = Duration::from_secs(20);
+
     async fn serve(shop: Shop, layer: grpc::ServerLayer) -> Channel {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = incoming.local_addr().unwrap();
@@ -714,8 +761,7 @@ mod loopback {
     }
 
     fn peer(channel: Channel, name: &str) -> GrpcPeer {
-        // More than it takes on a busy machine.
-        let layer = grpc::ClientLayer::new().peer(name).allowance(9900 * MS);
+        let layer = grpc::ClientLayer::new().peer(name).allowance(ALLOWANCE);
         let peer = layer.layer(channel);
         BoxCloneSyncService::new(peer.map_response(|answer: Response<_>| answer.map(Body::new)))
     }
@@ -725,11 +771,63 @@ mod loopback {
         let stock = serve(Shop(None), grpc_server()).await;
         let orders = Shop(Some(peer(stock, "stock")));
         let orders = peer(serve(orders, grpc_server()).await, "orders");
-        let call = scope(20_000 * MS, ask(orders));
+        let call = scope(BUDGET, ask(orders));
         let status = timeout(Duration::from_secs(30), call).await.unwrap().unwrap().unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
         let shown = grpc::blame(&status).expect("there was time for it").to_string();
         assert!(shown.starts_with("no answer from orders for "), "{shown}");
         assert!(shown.contains("; orders: no answer from stock for "), "{shown}");
+    }
+
+    async fn listen<H>(layer: plain::ServerLayer, handler: H) -> SocketAddr
+    where
+        H: Fn() -> Answer + Clone + Send + Sync + 'static,
+    {
+        let service = layer.layer(service_fn(move |_: Request<_>| {
+            let answer = handler();
+            async move { Ok::<_, Infallible>(answer.await) }
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = TowerToHyperService::new(service.clone());
+                tokio::spawn(async move {
+                    let builder = auto::Builder::new(TokioExecutor::new());
+                    // The caller's end is not of interest.
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        address
+    }
+
+    fn caller(address: SocketAddr, http_2: bool, name: &str) -> HttpPeer {
+        let client: Client<_, RequestBody<Body, plain::Http>> =
+            Client::builder(TokioExecutor::new()).http2_only(http_2).build_http();
+        let layer = plain::ClientLayer::new().peer(name).allowance(ALLOWANCE);
+        let peer = layer.layer(client).map_request(move |mut request: Request<Body>| {
+            *request.uri_mut() = format!("http://{address}/").parse().unwrap();
+            request
+        });
+        BoxCloneSyncService::new(peer.map_response(|answer: Response<_>| answer.map(Body::new)))
+    }
+
+    #[tokio::test]
+    async fn it_travels_over_both_versions_of_http() {
+        for http_2 in [false, true] {
+            let stock = caller(listen(http_server(), stuck).await, http_2, "stock");
+            let orders = listen(http_server(), gateway(&stock)).await;
+            let orders = caller(orders, http_2, "orders");
+            let call = scope(BUDGET, get(orders));
+            let answer = timeout(Duration::from_secs(30), call).await.unwrap().unwrap().unwrap();
+            assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+            let blame = plain::blame(&answer).expect("there was time for it");
+            let shown = blame.to_string();
+            assert!(shown.starts_with("no answer from orders for "), "{shown}");
+            assert!(shown.contains("; orders: no answer from stock for "), "{shown}");
+            assert!(shown.contains("; stock: wait took "), "{shown}");
+            assert!(blame.used_whole_budget());
+        }
     }
 }
