@@ -50,9 +50,7 @@ impl Open {
     pub(crate) fn expire(&self, now: Instant<Elapsed>) -> Expired {
         let provenance = self.provenance();
         #[cfg(feature = "tasks")]
-        if let Some(frame) = &self.frame {
-            frame.cancel.cancel(super::Cause::Deadline(provenance));
-        }
+        self.cancel();
         let expired = Expired::new(provenance, now);
         #[cfg(feature = "http")]
         let expired = expired.with_blame(
@@ -67,10 +65,21 @@ impl Open {
         self.frame.as_ref().map(|frame| &frame.inside)
     }
 
+    /// What has inherited from it ends, since its deadline has passed.
+    #[cfg(feature = "tasks")]
+    fn cancel(&self) {
+        if let Some(frame) = &self.frame {
+            frame.cancel.cancel(super::Cause::Deadline(self.provenance()));
+        }
+    }
+
     /// Has `f` drop what runs inside, since its deadline has passed: calls that are under way leave what they
     /// were waiting for.
     #[cfg(feature = "http")]
     pub(crate) fn give_up(&mut self, f: impl FnOnce()) {
+        // First: what is dropped would take it for a caller that is gone.
+        #[cfg(feature = "tasks")]
+        self.cancel();
         super::ambient::giving_up(&mut self.frame, f);
     }
 
