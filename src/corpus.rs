@@ -47,6 +47,11 @@ fn nested_scopes_do_what_their_model_says_on_its_corpus() {
     replay("scopes", deadline::harness::scopes);
 }
 
+#[test]
+fn blame_reads_as_it_was_written_on_its_corpus() {
+    replay("blame", propagation::blame::harness::fuzz);
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn no_hop_has_more_than_the_one_before_on_its_corpus() {

@@ -117,7 +117,7 @@ mod docs {
     #[cfg(all(feature = "channel", feature = "grpc"))]
     #[doc = include_str!("../docs/channel.md")]
     struct Channel;
-    #[cfg(feature = "tasks")]
+    #[cfg(all(feature = "http", feature = "tasks"))]
     #[doc = include_str!("../docs/deadlines.md")]
     struct Deadlines;
     #[cfg(feature = "grpc")]

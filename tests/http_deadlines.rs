@@ -79,6 +79,29 @@ mod server {
     use super::*;
 
     #[test]
+    fn what_is_in_a_scope_of_a_handler_that_is_dropped_was_cancelled_by_the_deadline() {
+        Manual::new().block_on(async {
+            let (tell, told) = std::sync::mpsc::channel();
+            let handler = service_fn(move |_: Request<_>| {
+                let tell = tell.clone();
+                async move {
+                    let inner = async {
+                        tell.send(deadline::Cancel::current()).unwrap();
+                        pending::<()>().await;
+                    };
+                    let _ = deadline::scope(9 * SECOND, inner).await;
+                    answer("late")
+                }
+            });
+            let server = ServerLayer::new().layer(handler);
+            let response = server.oneshot(request(&[("grpc-timeout", "1S")])).await.unwrap();
+            assert_eq!(set_by(&response), "header");
+            let cause = told.recv().unwrap().cause();
+            assert!(matches!(cause, Some(Cause::Deadline(_))), "{cause:?}");
+        });
+    }
+
+    #[test]
     fn a_handler_has_the_deadline_of_its_call() {
         Manual::new().block_on(async {
             let layer = ServerLayer::new().maximum(9 * SECOND);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use deadbeat::propagation::blame;
 use deadbeat::propagation::codec::{
     Custom, Decoded, Decoder, Encoder, HORIZON, Header, OnMalformed, TIMEOUT_HEADERS, Unit,
     is_timeout_header,
@@ -140,6 +141,34 @@ fn decoding_and_its_errors_allocate_nothing() {
         }
     });
     assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
+fn blame_of_any_length_allocates_what_eight_hops_take() {
+    // Eight hops of four texts, as far as they fit; then what only looks like more.
+    let texts =
+        [[1_u8, 20], [2, 20], [3, 20], [13, 20]].map(|field| [&field[..], &[b'x'; 20]].concat());
+    let mut hop = texts.concat();
+    hop.extend([14, 1, 3]);
+    let bytes = [&[1_u8][..], &[[0, 91].as_slice(), &hop].concat().repeat(8)].concat();
+    let most = blame::decode(encode_base64(&bytes).as_bytes()).unwrap();
+    assert_eq!(most.len(), 8);
+    let zeros = encode_base64(&[&[1_u8][..], &[0; 700]].concat());
+    let long = "A".repeat(1 << 20);
+    for text in [encode_base64(&bytes), zeros, long] {
+        let allocated = allocation_counter::measure(|| {
+            let _ = std::hint::black_box(blame::decode(text.as_bytes()));
+        });
+        // Of a list that grows, the one before as well.
+        assert!(allocated.bytes_max <= 12 * size_of::<blame::Hop>() as u64 + 1024, "{allocated:?}");
+    }
+}
+
+fn encode_base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bit = |n: usize| bytes.get(n / 8).is_some_and(|byte| byte >> (7 - n % 8) & 1 == 1);
+    let letter = |n: usize| (0..6).fold(0, |all, k| all << 1 | usize::from(bit(6 * n + k)));
+    (0..(bytes.len() * 8).div_ceil(6)).map(|n| char::from(LETTERS[letter(n)])).collect()
 }
 
 #[test]

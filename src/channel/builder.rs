@@ -9,8 +9,8 @@ use super::endpoint::Endpoint;
 use super::resets::Rate;
 use super::target::Target;
 use super::{Channel, Error, Wire};
-use crate::propagation::Protocol;
 use crate::propagation::client::ClientLayer;
+use crate::propagation::{Allowance, Protocol};
 
 /// Makes a [`Channel`].
 #[derive(Clone, Debug)]
@@ -26,7 +26,9 @@ impl<P: Protocol> Builder<P> {
         Self { target, layer: ClientLayer::new(), config: Config::default() }
     }
 
-    /// What deadlines its calls have: timeout, allowance, header and so on. Default: that of their callers alone.
+    /// What deadlines its calls have: timeout, allowance, header and so on. Default: that of their callers alone, and for
+    /// the [allowance](ClientLayer::allowance) the measured [round trip](Channel::round_trip) and 1 ms; disabled by one of
+    /// `Duration::ZERO`.
     pub fn layer(mut self, layer: ClientLayer<P>) -> Self {
         self.layer = layer;
         self
@@ -99,6 +101,7 @@ impl<P: Protocol> Builder<P> {
     pub fn build(self) -> Result<Channel<P>, Error> {
         let target = Target::parse(&self.target, self.config.has_tls())?;
         let endpoint = Endpoint::new(target, self.config);
-        Ok(Channel { client: self.layer.layer(Wire::new(endpoint)) })
+        let layer = self.layer.default_allowance(Allowance::measured(&endpoint.rtt));
+        Ok(Channel { client: layer.layer(Wire::new(endpoint)) })
     }
 }

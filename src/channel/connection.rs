@@ -18,10 +18,10 @@ use tokio::runtime::Handle;
 use super::call::Call;
 use super::config::Config;
 use super::resets::Resets;
-use super::rtt::Rtt;
 use super::slots::Slots;
 use super::stats::Counts;
 use crate::Timekeeper;
+use crate::propagation::Rtt;
 use crate::time::{Instant, Sleep, sleep_until};
 
 /// Of streams, and of the connection. As hyper's client.

@@ -15,11 +15,11 @@ use tower_service::Service;
 use super::Error;
 use super::config::Config;
 use super::connection::{Ready, Shared, handshake};
-use super::rtt::Rtt;
 use super::slots::Slot;
 use super::stats::Counts;
 use super::target::{Place, Target};
 use crate::deadline::Phase;
+use crate::propagation::Rtt;
 use crate::propagation::account::wait_in;
 use crate::time::{Instant, timeout_at};
 

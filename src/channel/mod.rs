@@ -26,7 +26,9 @@
 //!    the peer's window, one whose answer nobody reads, and one that isn't polled at all.
 //! 4. **No more streams than the peer allows.** HTTP/2 libraries queue those that are too many, with their header written.
 //!    Here they wait before, in turn.
-//! 5. **Resets are paced.** A burst of expiries doesn't look like an attack: see `Stats::resets_withheld`. The calls end
+//! 5. **The allowance is measured.** The callee has less than is left by the round trip and a millisecond, so that it gives
+//!    up first, and what it has to say of where the time went comes in time.
+//! 6. **Resets are paced.** A burst of expiries doesn't look like an attack: see `Stats::resets_withheld`. The calls end
 //!    all the same, at once.
 //!
 //! # A connection
@@ -48,7 +50,6 @@ mod error;
 #[doc(hidden)]
 pub mod harness;
 mod resets;
-mod rtt;
 mod slots;
 mod stats;
 mod target;

@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 
+#[cfg(feature = "http")]
+use super::Blame;
 use super::{Deadline, Provenance};
 
 /// What holds inside a scope.
@@ -12,9 +14,34 @@ use super::{Deadline, Provenance};
 pub(crate) struct Frame {
     /// The deadline, which may be that of a scope further out; `None`: there is none.
     pub(crate) provenance: Option<Provenance>,
+    #[cfg(feature = "http")]
+    pub(crate) inside: Inside,
     /// Made when somebody asks for it.
     #[cfg(feature = "tasks")]
     pub(crate) cancel: super::cancel::Lazy,
+}
+
+/// What calls that were made inside have left.
+#[cfg(feature = "http")]
+#[derive(Debug, Default)]
+pub(crate) struct Inside {
+    /// The last of those whose time was up, and what their deadline was.
+    left: Option<(Blame, Deadline)>,
+    /// Whether what is further out has to do with another call.
+    is_call: bool,
+}
+
+#[cfg(feature = "http")]
+impl Inside {
+    /// Why the last call has failed whose time was up, if that was all until `deadline`.
+    pub(crate) fn blame_for(&self, deadline: Deadline) -> Option<&Blame> {
+        self.left.as_ref().filter(|(_, its)| *its >= deadline).map(|(blame, _)| blame)
+    }
+
+    /// The same, however much time it had.
+    pub(crate) fn blame(&self) -> Option<&Blame> {
+        self.left.as_ref().map(|(blame, _)| blame)
+    }
 }
 
 impl Frame {
@@ -34,12 +61,16 @@ impl Frame {
     /// Whatever is current.
     #[cfg(feature = "http")]
     pub(crate) fn of(provenance: Provenance) -> Self {
-        Self::over(Some(provenance))
+        let mut frame = Self::over(Some(provenance));
+        frame.inside.is_call = true;
+        frame
     }
 
     fn over(provenance: Option<Provenance>) -> Self {
         Self {
             provenance,
+            #[cfg(feature = "http")]
+            inside: Inside::default(),
             #[cfg(feature = "tasks")]
             cancel: super::cancel::Lazy::default(),
         }
@@ -67,6 +98,39 @@ impl Frame {
     }
 }
 
+/// Leaves with whatever is around, up to the call that is served, why a call has failed that had `deadline`.
+#[cfg(feature = "http")]
+pub(crate) fn leave(blame: &Blame, deadline: Deadline) {
+    // A thread that is ending has nobody to tell.
+    let _ = FRAMES.try_with(|frames| {
+        for frame in frames.borrow_mut().iter_mut().rev() {
+            frame.inside.left = Some((blame.clone(), deadline));
+            if frame.inside.is_call {
+                break;
+            }
+        }
+    });
+}
+
+/// Runs `f`, which drops what runs inside of `slot` since its deadline has passed.
+#[cfg(feature = "http")]
+pub(crate) fn giving_up(slot: &mut Option<Frame>, f: impl FnOnce()) {
+    struct Over(bool);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            GIVING_UP.set(self.0);
+        }
+    }
+    let _over = Over(GIVING_UP.replace(true));
+    Frame::enter(slot, f);
+}
+
+/// Whether what is dropped now is dropped since a deadline has passed.
+#[cfg(feature = "http")]
+pub(crate) fn is_giving_up() -> bool {
+    GIVING_UP.get()
+}
+
 struct Entered<'a> {
     slot: &'a mut Option<Frame>,
     outer: Deadline,
@@ -83,6 +147,8 @@ thread_local! {
     /// That of the last frame.
     static CURRENT: Cell<Deadline> = const { Cell::new(Deadline::NEVER) };
     static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+    #[cfg(feature = "http")]
+    static GIVING_UP: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Hands out the frames of this thread, outermost first: none while it is ending.

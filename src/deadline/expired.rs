@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::blame::{self, Blame, Hop, Waited};
 use super::{Deadline, Origin, Provenance};
 use crate::clock::{Elapsed, Instant};
 
@@ -47,7 +48,7 @@ impl fmt::Display for Phase {
 
 /// How long each phase of a call took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent([Duration; Phase::ALL.len()]);
+pub struct Spent(pub(crate) [Duration; Phase::ALL.len()]);
 
 impl Spent {
     /// In that phase.
@@ -152,11 +153,20 @@ struct Inner {
     now: Instant<Elapsed>,
     spent: Option<(Phase, Spent)>,
     peer: Option<Box<str>>,
+    blame: Option<Blame>,
+    whole: bool,
 }
 
 impl Expired {
     pub(crate) fn new(provenance: Provenance, now: Instant<Elapsed>) -> Self {
-        Self(Box::new(Inner { provenance, now, spent: None, peer: None }))
+        Self(Box::new(Inner {
+            provenance,
+            now,
+            spent: None,
+            peer: None,
+            blame: None,
+            whole: false,
+        }))
     }
 
     /// With where the time went, as of the same moment.
@@ -170,6 +180,19 @@ impl Expired {
     #[must_use]
     pub fn with_peer(mut self, peer: impl Into<Box<str>>) -> Self {
         self.0.peer = Some(peer.into());
+        self
+    }
+
+    /// With what a call that was waited for has to say.
+    #[cfg(feature = "http")]
+    pub(crate) fn with_blame(mut self, blame: Option<Blame>) -> Self {
+        self.0.blame = blame;
+        self
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn with_whole(mut self, whole: bool) -> Self {
+        self.0.whole = whole;
         self
     }
 
@@ -220,30 +243,63 @@ impl Expired {
     pub fn peer(&self) -> Option<&str> {
         self.0.peer.as_deref()
     }
+
+    /// Where the time went further down, if somebody there has told.
+    ///
+    /// Of a call: what its callee has told. Of a scope, or a call that was served: what was waited for in it,
+    /// and what that has told.
+    #[must_use]
+    pub fn blame(&self) -> Option<&Blame> {
+        self.0.blame.as_ref()
+    }
+
+    /// The services further down that the call has passed, nearest first, as they tell it.
+    #[must_use]
+    pub fn hops(&self) -> &[Hop] {
+        self.blame().map_or(&[], Blame::hops)
+    }
+
+    /// Whether the time that has passed was all that there was, so that trying again is of no use.
+    ///
+    /// Of a call that was made: whether its deadline was that of its caller as a whole, as in
+    /// [`Blame::used_whole_budget`]. Of a call that was served: whether it was the time that its caller had
+    /// told. Of a [`scope()`](super::scope()): never, for a scope ends alone, and those around it know what
+    /// they have left.
+    #[must_use]
+    pub fn used_whole_budget(&self) -> bool {
+        self.0.whole
+    }
+
+    /// What was waited for, unless that is what there is an account of.
+    fn waited(&self) -> Option<&Waited> {
+        let own = self.0.spent.map(|(phase, spent)| (self.peer(), phase, spent.in_phase(phase)));
+        let is_other = |it: &&Waited| Some((it.peer(), it.phase(), it.took())) != own;
+        self.blame()?.waited().filter(is_other)
+    }
 }
 
 impl fmt::Display for Expired {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (elapsed, budget) = (Short(self.elapsed()), Short(self.budget()));
         write!(f, "deadline exceeded after {elapsed} of {budget}, set by {}", self.origin())?;
-        let Some((phase, spent)) = &self.0.spent else { return Ok(()) };
-        let took = Short(spent.in_phase(*phase));
-        match (phase, self.peer()) {
-            (Phase::Wait, Some(peer)) => write!(f, ": no answer from {peer} for {took}")?,
-            (Phase::Wait, None) => write!(f, ": no answer for {took}")?,
-            (_, Some(peer)) => write!(f, ": {phase} took {took}, to {peer}")?,
-            (_, None) => write!(f, ": {phase} took {took}")?,
-        }
-        let mut before = spent.phases().filter(|(other, _)| other != phase).peekable();
-        if before.peek().is_some() {
-            f.write_str(" (")?;
-            for (i, (phase, took)) in before.enumerate() {
-                let comma = if i > 0 { ", " } else { "" };
-                write!(f, "{comma}{phase} {}", Short(took))?;
+        match (self.waited(), &self.0.spent) {
+            (Some(waited), _) => write!(f, ": {waited}")?,
+            (None, Some((phase, spent))) => {
+                f.write_str(": ")?;
+                blame::waited(f, *phase, self.peer(), spent.in_phase(*phase))?;
+                let mut before = spent.phases().filter(|(other, _)| other != phase).peekable();
+                if before.peek().is_some() {
+                    f.write_str(" (")?;
+                    for (i, (phase, took)) in before.enumerate() {
+                        let comma = if i > 0 { ", " } else { "" };
+                        write!(f, "{comma}{phase} {}", Short(took))?;
+                    }
+                    f.write_str(")")?;
+                }
             }
-            f.write_str(")")?;
+            (None, None) => {}
         }
-        Ok(())
+        blame::hops(f, self.hops())
     }
 }
 

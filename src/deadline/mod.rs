@@ -51,6 +51,7 @@
 //! Those but the first are of feature `tasks`, which brings tokio.
 
 pub(crate) mod ambient;
+mod blame;
 #[cfg(feature = "tasks")]
 mod cancel;
 mod expired;
@@ -69,6 +70,7 @@ use std::time::Duration;
 use crate::clock::{Elapsed, Instant};
 
 pub use ambient::{current, provenance};
+pub use blame::{Blame, Hop, Waited};
 #[cfg(feature = "tasks")]
 pub use cancel::{AfterCancel, Cancel, Cancelled, Cause};
 #[cfg(feature = "http")]

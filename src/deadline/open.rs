@@ -50,14 +50,41 @@ impl Open {
     pub(crate) fn expire(&self, now: Instant<Elapsed>) -> Expired {
         let provenance = self.provenance();
         #[cfg(feature = "tasks")]
+        self.cancel();
+        let expired = Expired::new(provenance, now);
+        #[cfg(feature = "http")]
+        let expired = expired.with_blame(
+            self.inside().and_then(|inside| inside.blame_for(provenance.deadline())).cloned(),
+        );
+        expired
+    }
+
+    /// What calls inside have left.
+    #[cfg(feature = "http")]
+    pub(crate) fn inside(&self) -> Option<&super::ambient::Inside> {
+        self.frame.as_ref().map(|frame| &frame.inside)
+    }
+
+    /// What has inherited from it ends, since its deadline has passed.
+    #[cfg(feature = "tasks")]
+    fn cancel(&self) {
         if let Some(frame) = &self.frame {
-            frame.cancel.cancel(super::Cause::Deadline(provenance));
+            frame.cancel.cancel(super::Cause::Deadline(self.provenance()));
         }
-        Expired::new(provenance, now)
+    }
+
+    /// Has `f` drop what runs inside, since its deadline has passed: calls that are under way leave what they
+    /// were waiting for.
+    #[cfg(feature = "http")]
+    pub(crate) fn give_up(&mut self, f: impl FnOnce()) {
+        // First: what is dropped would take it for a caller that is gone.
+        #[cfg(feature = "tasks")]
+        self.cancel();
+        super::ambient::giving_up(&mut self.frame, f);
     }
 
     /// Of one that keeps a deadline.
-    fn provenance(&self) -> Provenance {
+    pub(crate) fn provenance(&self) -> Provenance {
         let frame = self.frame.as_ref().expect("it is in its place between polls");
         frame.provenance.expect("who keeps a deadline has one")
     }

@@ -138,7 +138,12 @@ impl Task {
     }
 
     fn frame(&self) -> Frame {
-        Frame { provenance: self.provenance, cancel: Lazy::ready(self.cancel.clone()) }
+        Frame {
+            provenance: self.provenance,
+            #[cfg(feature = "http")]
+            inside: super::ambient::Inside::default(),
+            cancel: Lazy::ready(self.cancel.clone()),
+        }
     }
 
     /// Whether it may begin.

@@ -1,6 +1,7 @@
 //! Where the time of a call goes, for its error and for metrics.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use super::pace::Pace;
 use super::stats::Stats;
@@ -38,6 +39,12 @@ impl Account {
 
     pub(crate) fn enter(&mut self, phase: Phase, at: Instant<Elapsed>) {
         self.ledger.enter(phase, at);
+    }
+
+    /// The phase, and how long it has taken up to `now`.
+    pub(crate) fn current(&self, now: Instant<Elapsed>) -> (Phase, Duration) {
+        let phase = self.phase();
+        (phase, self.ledger.spent(now).in_phase(phase))
     }
 
     /// Adds what is known so far.

@@ -134,7 +134,7 @@ fn run(
     *now += hop.takes;
     let mut outgoing = Outgoing::new(hop.written);
     outgoing.timeout = hop.timeout;
-    outgoing.allowance = hop.allowance;
+    outgoing.allowance = Some(hop.allowance.into());
     outgoing.encoder = Encoder::new().prefer_ms(hop.prefer_ms).digits(hop.digits);
     let asked = outgoing.take(headers, *now);
     let own = (hop.own != Duration::MAX).then(|| Deadline::at(*now + hop.own));
@@ -142,8 +142,9 @@ fn run(
     for limit in [Some(got), own, asked].into_iter().flatten() {
         assert!(effective <= limit, "{effective:?} of {limit:?}");
     }
-    outgoing.stamp(headers, effective, *now).ok()?;
-    let told = outgoing.told(effective, *now).expect("what was written is read");
+    let callees = outgoing.for_callee(effective);
+    outgoing.stamp(headers, callees, *now).ok()?;
+    let told = outgoing.told(callees, *now).expect("what was written is read");
     assert!(told <= limit.min(effective.earlier_by(hop.allowance)), "{told:?} of {effective:?}");
     assert!(told.instant() > *now, "told that there is nothing left");
     Some(told)

@@ -1,10 +1,14 @@
 //! Deadlines that travel with a call.
 //!
 //! - [`codec`]: the headers that carry the remaining time, as bytes.
+//! - [`blame`]: what services tell of where the time of a call went, as bytes.
 //! - `http`, `grpc` (features of these names): tower layers for servers and clients.
 
 #[cfg(feature = "http")]
 pub(crate) mod account;
+#[cfg(feature = "http")]
+mod allowance;
+pub mod blame;
 #[cfg(feature = "http")]
 pub(crate) mod body;
 #[cfg(feature = "http")]
@@ -36,6 +40,8 @@ pub mod server;
 #[cfg(feature = "http")]
 mod stats;
 
+#[cfg(feature = "http")]
+pub use allowance::{Allowance, Rtt};
 #[cfg(feature = "http")]
 pub use body::RequestBody;
 #[cfg(feature = "http")]

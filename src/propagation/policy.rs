@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::allowance::Allowance;
 use super::codec::{
     CannotEncode, Decoded, Decoder, Encoder, Header, Inbound, Malformed, OnMalformed, Value,
     is_timeout_header,
@@ -36,11 +37,19 @@ pub struct Settings {
     pub(crate) trusted: bool,
     pub(crate) maximum: Duration,
     pub(crate) default: Duration,
+    /// As trusted, if it isn't said.
+    pub(crate) blame: Option<bool>,
 }
 
 impl Settings {
     pub(crate) const fn new() -> Self {
-        Self { enabled: true, trusted: false, maximum: Duration::MAX, default: Duration::MAX }
+        Self {
+            enabled: true,
+            trusted: false,
+            maximum: Duration::MAX,
+            default: Duration::MAX,
+            blame: None,
+        }
     }
 
     /// Whether the call has a deadline at all. Default: it has. If not, its headers aren't looked at.
@@ -69,6 +78,22 @@ impl Settings {
     pub const fn default_timeout(mut self, timeout: Duration) -> Self {
         self.default = timeout;
         self
+    }
+
+    /// Whether a caller whose call has expired is told where the time went in here: [blame](super::blame),
+    /// which names this service and those that it calls. Default: one that is [trusted](Self::trusted) is.
+    ///
+    /// One that isn't told gets no more than which deadline it was.
+    pub const fn blame(mut self, blame: bool) -> Self {
+        self.blame = Some(blame);
+        self
+    }
+
+    pub(crate) const fn tells_blame(&self) -> bool {
+        match self.blame {
+            Some(blame) => blame,
+            None => self.trusted,
+        }
     }
 }
 
@@ -187,7 +212,8 @@ pub(crate) struct Outgoing {
     pub(crate) encoder: Encoder,
     pub(crate) wall: Option<fn() -> SystemTime>,
     pub(crate) timeout: Duration,
-    pub(crate) allowance: Duration,
+    /// Unless somebody has set one, there is none; or that of a channel.
+    pub(crate) allowance: Option<Allowance>,
 }
 
 impl Outgoing {
@@ -198,7 +224,7 @@ impl Outgoing {
             encoder: Encoder::new().digits(4),
             wall: None,
             timeout: Duration::MAX,
-            allowance: Duration::ZERO,
+            allowance: None,
         };
         outgoing.write(header);
         outgoing
@@ -262,8 +288,14 @@ impl Outgoing {
         inbound.decoded.remaining().map(|remaining| Deadline::at(now + remaining))
     }
 
-    /// Writes what remains at `now`, less the allowance. An error if that is nothing, or nothing that the
-    /// header can say: the call isn't to be sent.
+    /// What a callee has of `deadline`, as of now: less the allowance.
+    pub(crate) fn for_callee(&self, deadline: Deadline) -> Deadline {
+        let allowance = self.allowance.as_ref().map_or(Duration::ZERO, Allowance::get);
+        deadline.earlier_by(allowance)
+    }
+
+    /// Writes what remains at `now` of what is [for the callee](Self::for_callee). An error if that is nothing,
+    /// or nothing that the header can say: the call isn't to be sent.
     pub(crate) fn stamp(
         &self,
         headers: &mut HeaderMap,
@@ -289,8 +321,7 @@ impl Outgoing {
         if let Some(wall) = self.wall {
             encoder = encoder.wall(wall());
         }
-        let remaining = deadline.earlier_by(self.allowance).remaining_at(now);
-        encoder.encode(self.written.header, remaining)
+        encoder.encode(self.written.header, deadline.remaining_at(now))
     }
 }
 
@@ -411,7 +442,10 @@ mod tests {
 
     #[test]
     fn one_header_takes_the_place_of_all() {
-        let outgoing = Outgoing { allowance: 5 * MS, ..Outgoing::new(Header::ConnectTimeoutMs) };
+        let outgoing = Outgoing {
+            allowance: Some((5 * MS).into()),
+            ..Outgoing::new(Header::ConnectTimeoutMs)
+        };
         let mut stale = headers(&[
             ("grpc-timeout", "9S"),
             ("grpc-timeout", "8S"),
@@ -420,15 +454,19 @@ mod tests {
             ("x-other", "kept"),
         ]);
         outgoing.take(&mut stale, now());
-        outgoing.stamp(&mut stale, Deadline::at(now() + 20 * MS), now()).unwrap();
+        let callees = outgoing.for_callee(Deadline::at(now() + 20 * MS));
+        outgoing.stamp(&mut stale, callees, now()).unwrap();
         assert_eq!(stale, headers(&[("x-other", "kept"), ("connect-timeout-ms", "15")]));
     }
 
     #[test]
     fn what_is_used_up_by_the_allowance_is_not_sent() {
-        let outgoing = Outgoing { allowance: 5 * MS, ..Outgoing::new(Header::GrpcTimeout) };
-        let stamp =
-            |left| outgoing.stamp(&mut HeaderMap::new(), Deadline::at(now() + left), now()).is_ok();
+        let outgoing =
+            Outgoing { allowance: Some((5 * MS).into()), ..Outgoing::new(Header::GrpcTimeout) };
+        let stamp = |left| {
+            let callees = outgoing.for_callee(Deadline::at(now() + left));
+            outgoing.stamp(&mut HeaderMap::new(), callees, now()).is_ok()
+        };
         assert!(!stamp(5 * MS));
         assert!(stamp(5 * MS + Duration::from_nanos(1)));
         assert!(!stamp(Duration::ZERO));
@@ -488,7 +526,9 @@ mod tests {
             allowance in (0u64..1 << 40).prop_map(Duration::from_nanos),
             passes in (0u64..1 << 40).prop_map(Duration::from_nanos),
         ) {
-            let outgoing = Outgoing { timeout, allowance, ..Outgoing::new(Header::GrpcTimeout) };
+            let fixed = Some(allowance.into());
+            let outgoing =
+                Outgoing { timeout, allowance: fixed, ..Outgoing::new(Header::GrpcTimeout) };
             let ambient = Provenance::new(Deadline::at(now() + around), Origin::Maximum, now());
             let own = Deadline::at(now() + own);
             let asked = outgoing.take(&mut headers, now());
@@ -498,13 +538,14 @@ mod tests {
                 prop_assert!(effective.deadline() <= limit);
             }
             let later = now() + passes;
-            if outgoing.stamp(&mut headers, effective.deadline(), later).is_ok() {
+            let callees = outgoing.for_callee(effective.deadline());
+            if outgoing.stamp(&mut headers, callees, later).is_ok() {
                 // What says other things too stays: neither makes a deadline later.
                 headers.remove(Header::Prefer.name());
                 headers.remove(Header::AmzSdkRequest.name());
                 prop_assert_eq!(headers.len(), 1);
                 let sent = outgoing.take(&mut headers, later).unwrap();
-                prop_assert_eq!(outgoing.told(effective.deadline(), later), Some(sent));
+                prop_assert_eq!(outgoing.told(callees, later), Some(sent));
                 prop_assert!(sent <= effective.deadline().earlier_by(allowance));
                 prop_assert!(sent.instant() > later);
             }

@@ -4,11 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, request, response};
+use http::{HeaderMap, HeaderName, Response, request, response};
 use http_body::Frame;
 
 use super::codec::{Header, Malformed};
-use crate::deadline::Expired;
+use crate::deadline::{Blame, Expired};
 
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -34,6 +34,9 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     /// What a client writes, unless told otherwise.
     const HEADER: Header;
+
+    /// Where blame travels.
+    const BLAME: HeaderName;
 
     fn expired(expired: Expired) -> Self::Error;
 
@@ -77,7 +80,21 @@ pub trait Speaks: Clone + fmt::Debug + Default + Send + Sync + 'static {
 
     fn is_failure_at_end(trailers: &HeaderMap) -> bool;
 
+    /// Whether it is a failure by which a handler may pass on that a call of its own has expired.
+    fn tells_expiry(head: &response::Parts) -> bool;
+
+    fn tells_expiry_at_end(trailers: &HeaderMap) -> bool;
+
+    /// Takes away what such a failure says, for a caller that mustn't know.
+    fn hush(headers: &mut HeaderMap);
+
     // Of a client.
+
+    /// Gives a failure its blame, for who has made the call: in its head, or as an error in its place.
+    fn blame(head: &mut response::Parts, blame: Blame) -> Option<Self::Error>;
+
+    /// The same at the end of a body.
+    fn blame_at_end(trailers: &HeaderMap, blame: Blame) -> Option<Self::Error>;
 
     /// Whether it is what others make of a deadline that has passed.
     fn may_be_expiry(head: &response::Parts) -> bool;

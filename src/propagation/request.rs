@@ -17,6 +17,16 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given(pub(crate) Limit);
 
+impl Given {
+    #[inline]
+    pub(crate) fn point(self) -> Option<Deadline> {
+        match self.0 {
+            Limit::At(deadline) => Some(deadline),
+            Limit::After(_) => None,
+        }
+    }
+}
+
 /// Deadlines of requests: of those that a server has received, and of those that a client is about to
 /// make.
 ///

@@ -36,6 +36,7 @@ struct Counts {
     overruns: AtomicU64,
     longest_overrun_ns: AtomicU64,
     bad_details: AtomicU64,
+    bad_blame: AtomicU64,
     meters: Meters,
 }
 
@@ -50,6 +51,7 @@ impl Stats {
             overruns: AtomicU64::new(0),
             longest_overrun_ns: AtomicU64::new(0),
             bad_details: AtomicU64::new(0),
+            bad_blame: AtomicU64::new(0),
             meters: Meters::new(role),
         }))
     }
@@ -86,6 +88,11 @@ impl Stats {
     pub(crate) fn removed_details(&self) {
         self.0.bad_details.fetch_add(1, Relaxed);
         self.0.meters.bad_details();
+    }
+
+    pub(crate) fn dropped_blame(&self) {
+        self.0.bad_blame.fetch_add(1, Relaxed);
+        self.0.meters.bad_blame();
     }
 
     /// A call is over.
@@ -176,6 +183,12 @@ impl Stats {
     pub fn bad_details(&self) -> u64 {
         self.0.bad_details.load(Relaxed)
     }
+
+    /// Answers whose [blame](super::blame) was malformed, and was dropped. A client's.
+    #[must_use]
+    pub fn bad_blame(&self) -> u64 {
+        self.0.bad_blame.load(Relaxed)
+    }
 }
 
 impl fmt::Debug for Stats {
@@ -193,6 +206,7 @@ impl fmt::Debug for Stats {
             .field("overruns", &self.overruns())
             .field("longest_overrun", &self.longest_overrun())
             .field("bad_details", &self.bad_details())
+            .field("bad_blame", &self.bad_blame())
             .finish()
     }
 }

@@ -40,6 +40,8 @@ impl Meters {
     pub(crate) fn overrun(&self, _: Duration) {}
 
     pub(crate) fn bad_details(&self) {}
+
+    pub(crate) fn bad_blame(&self) {}
 }
 
 #[cfg(feature = "metrics")]
@@ -57,6 +59,7 @@ mod told {
         overrun: Histogram,
         phases: [Histogram; Phase::ALL.len()],
         bad_details: Counter,
+        bad_blame: Counter,
     }
 
     const PROTOCOL: &str = "deadline.protocol";
@@ -129,7 +132,14 @@ mod told {
             } else {
                 Counter::noop()
             };
-            Self { remaining, expired, malformed, overrun, phases, bad_details }
+            let bad_blame = if is_server {
+                Counter::noop()
+            } else {
+                let name =
+                    counter("deadline.client.bad_blame", "Answers whose blame was malformed");
+                metrics::counter!(name, PROTOCOL => protocol)
+            };
+            Self { remaining, expired, malformed, overrun, phases, bad_details, bad_blame }
         }
     }
 
@@ -162,6 +172,10 @@ mod told {
 
         pub(crate) fn bad_details(&self) {
             self.handles().bad_details.increment(1);
+        }
+
+        pub(crate) fn bad_blame(&self) {
+            self.handles().bad_blame.increment(1);
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::Uri;
 
 use super::{Role, Stage};
-use crate::deadline::{Expired, Provenance};
+use crate::deadline::{Blame, Expired, Provenance};
 
 /// The span of a call that has a deadline.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ impl Trace {
     }
 
     pub(crate) fn expired(&self, _: Stage, _: &Expired) {}
+
+    pub(crate) fn blames(&self, _: &Blame) {}
 }
 
 #[cfg(feature = "tracing")]
@@ -31,7 +33,7 @@ mod told {
     use tracing::field::{Empty, display};
 
     use super::super::{ORIGINS, kind};
-    use super::{Expired, Provenance, Role, Stage, Trace, Uri};
+    use super::{Blame, Expired, Provenance, Role, Stage, Trace, Uri};
 
     impl Trace {
         pub(crate) fn new(role: Role, uri: &Uri, limit: Provenance, peer: Option<&str>) -> Self {
@@ -50,6 +52,7 @@ mod told {
                         "deadline.stage" = Empty,
                         "deadline.phase" = Empty,
                         "deadline.elapsed" = Empty,
+                        "deadline.blame" = Empty,
                         "error.type" = Empty,
                         "otel.status_code" = Empty,
                         "otel.status_description" = Empty,
@@ -72,6 +75,12 @@ mod told {
         /// In the span.
         pub(crate) fn run<R>(&self, f: impl FnOnce() -> R) -> R {
             self.span.in_scope(f)
+        }
+
+        /// An answer that isn't late has told where the time went.
+        pub(crate) fn blames(&self, blame: &Blame) {
+            self.span.record("deadline.blame", display(blame));
+            tracing::info!(parent: &self.span, "a callee has given up: {blame}");
         }
 
         pub(crate) fn expired(&self, stage: Stage, expired: &Expired) {

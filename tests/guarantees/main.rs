@@ -38,7 +38,8 @@ fn tests_named(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     let is_path = |it: &&str| {
         let (file, name) = it.rsplit_once("::").unwrap_or(("", ""));
-        let is_file = file.contains('_') || ["channel", "finish"].contains(&file);
+        let module = file.split("::").next().unwrap_or_default();
+        let is_file = file.contains('_') || ["blame", "channel", "finish"].contains(&module);
         name.contains('_') && is_file && it.chars().all(|c| !c.is_uppercase())
     };
     quoted.filter(is_path).collect()

@@ -61,12 +61,13 @@ where
             let polled = body.poll_frame(cx);
             return polled.map(|it| it.map(|it| it.map_err(|error| P::other(error.into()))));
         };
+        let mut blame = None;
         // What comes too late isn't read, however much is there.
         if !call.has_expired() {
             match call.run(|| body.as_mut().poll_frame(cx)) {
                 Poll::Pending => ready!(call.poll_expired(cx)),
                 Poll::Ready(Some(Ok(frame))) => {
-                    let trailers = match frame.into_trailers() {
+                    let mut trailers = match frame.into_trailers() {
                         Err(frame) => {
                             call.read();
                             return Poll::Ready(Some(Ok(frame)));
@@ -78,7 +79,19 @@ where
                             trailers
                         }
                     };
+                    // A status alone says no more.
+                    if trailers.len() > 1 && P::is_failure_at_end(&trailers) {
+                        blame = call.learn::<P>(&mut trailers);
+                    }
                     if !P::may_be_expiry_at_end(&trailers) || !call.has_expired() {
+                        if let Some(blame) = blame {
+                            call.blames(&blame);
+                            if let Some(error) = P::blame_at_end(&trailers, blame) {
+                                this.body.set(None);
+                                *this.call = None;
+                                return Poll::Ready(Some(Err(error)));
+                            }
+                        }
                         *this.call = None;
                         *this.needs_trailers = false;
                         return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
@@ -99,7 +112,7 @@ where
                 }
             }
         }
-        let expired = call.expire(Stage::Body);
+        let expired = call.expire(Stage::Body, blame);
         this.body.set(None);
         *this.call = None;
         Poll::Ready(Some(Err(P::expired(expired))))

@@ -4,9 +4,10 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::uri::Authority;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -14,16 +15,21 @@ use tower_service::Service;
 use super::ResponseBody;
 use super::layer::Config;
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::ambient::Frame;
-use crate::deadline::{Deadline, Expired, Origin, Phase, Provenance};
+use crate::deadline::ambient::{self, Frame};
+use crate::deadline::{Blame, Deadline, Expired, Hop, Origin, Phase, Provenance, Waited};
 use crate::propagation::account::{Account, asking};
+use crate::propagation::blame;
 use crate::propagation::body::Sent;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::http::DEADLINE_EXCEEDED;
 use crate::propagation::pace::Pace;
 use crate::propagation::protocol::{BoxError, Protocol};
 use crate::propagation::stats::Stats;
 use crate::telemetry::{Stage, Trace};
 use crate::time::{Sleep, sleep_until};
+
+/// What a callee may be told less by a unit that is coarse.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 pin_project! {
     /// The future of a [`Client`](super::Client).
@@ -49,8 +55,12 @@ pub(super) struct Call {
     config: Arc<Config>,
     /// There may be none.
     provenance: Option<Provenance>,
-    /// When the header was written, if one was.
-    sent_at: Option<Instant<Elapsed>>,
+    /// Whether that is the caller's as a whole.
+    is_whole: bool,
+    /// Whether it is known how it has ended.
+    is_over: bool,
+    /// When the header was written, if one was, and until when the callee had been given.
+    sent_at: Option<(Instant<Elapsed>, Deadline)>,
     /// When the last piece of the answer was read, while there is a limit to the next.
     piece_at: Option<Instant<Elapsed>>,
     /// Made when it has to wait.
@@ -66,6 +76,7 @@ impl Call {
     pub(super) fn new(
         config: Arc<Config>,
         provenance: Option<Provenance>,
+        is_whole: bool,
         peer: Option<Authority>,
         sent: Option<Sent>,
         pace: Pace,
@@ -76,6 +87,8 @@ impl Call {
         Self {
             config,
             provenance,
+            is_whole,
+            is_over: false,
             sent_at,
             piece_at: None,
             sleep: None,
@@ -117,28 +130,117 @@ impl Call {
         Pin::new(sleep).poll(cx)
     }
 
-    pub(super) fn expire(&mut self, stage: Stage) -> Expired {
+    /// With what an answer that came too late has told.
+    pub(super) fn expire(&mut self, stage: Stage, blame: Option<Blame>) -> Expired {
         let limit = self.limit().expect("what has passed was there");
-        self.fail(stage, limit, Instant::now())
+        self.fail(stage, limit, Instant::now(), blame)
     }
 
     /// The same for a call that was cancelled, by the callee or on the way there, when the callee's time was
     /// up, which may be before the deadline.
-    fn cancelled(&mut self, stage: Stage) -> Option<Expired> {
+    fn cancelled(&mut self, stage: Stage, blame: &mut Option<Blame>) -> Option<Expired> {
         let (provenance, now) = (self.provenance?, Instant::now());
-        let told = self.config.outgoing.told(provenance.deadline(), self.sent_at?)?;
-        (told.instant() <= now).then(|| self.fail(stage, shortened(provenance, told), now))
+        let told = self.told()?;
+        let limit = shortened(provenance, told);
+        (told.instant() <= now).then(|| self.fail(stage, limit, now, blame.take()))
     }
 
-    fn fail(&mut self, stage: Stage, limit: Provenance, now: Instant<Elapsed>) -> Expired {
+    /// When the callee's time is up, by what was written.
+    fn told(&self) -> Option<Deadline> {
+        let (at, callees) = self.sent_at?;
+        self.config.outgoing.told(callees, at)
+    }
+
+    /// Whether by then all is used up that the callee could be given, but for what rounding took.
+    fn is_all(&self, until: Deadline) -> bool {
+        self.sent_at.is_none_or(|(at, callees)| {
+            let left = callees.remaining_at(at);
+            left.saturating_sub(until.remaining_at(at)) <= ROUNDING.max(left / 100)
+        })
+    }
+
+    fn peer(&self) -> Option<&str> {
+        self.config.peer.as_deref().or(self.peer.as_ref().map(Authority::as_str))
+    }
+
+    /// What is waited for until `now`.
+    fn waited(&mut self, now: Instant<Elapsed>) -> Waited {
         if self.account.phase() == Phase::Send {
             self.enter_wait();
         }
+        let (phase, took) = self.account.current(now);
+        Waited { peer: self.peer().map(Box::from), phase, took }
+    }
+
+    /// Takes what a failure tells of where the time went out of its headers.
+    pub(super) fn learn<P: Protocol>(&mut self, headers: &mut HeaderMap) -> Option<Blame> {
+        let hops = self.take_hops::<P>(headers);
+        let whose = headers.get(DEADLINE_EXCEEDED);
+        if hops.is_empty() && whose.is_none() {
+            return None;
+        }
+        let is_told = whose.is_some_and(|whose| whose == blame::TOLD);
+        let is_all = || self.told().is_some_and(|told| self.is_all(told));
+        let is_whole = is_told && self.is_whole && is_all();
+        let waited = self.waited(Instant::now());
+        Some(Blame::new(Some(waited), hops, is_whole))
+    }
+
+    /// None, if it is malformed.
+    fn take_hops<P: Protocol>(&self, headers: &mut HeaderMap) -> Vec<Hop> {
+        let mut values = headers.get_all(P::BLAME).iter();
+        let read = match (values.next(), values.next()) {
+            (None, _) => return vec![],
+            (Some(value), None) => blame::decode(value.as_bytes()).ok(),
+            // Which of them is it?
+            (Some(_), Some(_)) => None,
+        };
+        headers.remove(P::BLAME);
+        if read.is_none() {
+            self.stats().dropped_blame();
+        }
+        let mut hops = read.unwrap_or_default();
+        if let Some(nearest) = hops.first_mut()
+            && nearest.service.is_none()
+        {
+            nearest.service = self.peer().map(Box::from);
+        }
+        hops
+    }
+
+    /// The answer is a failure that says this, and isn't late.
+    pub(super) fn blames(&mut self, blame: &Blame) {
+        self.is_over = true;
+        if let Some(trace) = &self.trace {
+            trace.blames(blame);
+        }
+        // What gives up earlier than it has to leaves time for something else.
+        let spent = Deadline::at(Instant::now());
+        let until = self.provenance.filter(|_| blame.used_whole_budget());
+        ambient::leave(blame, until.map_or(spent, |provenance| provenance.deadline()));
+    }
+
+    fn fail(
+        &mut self,
+        stage: Stage,
+        limit: Provenance,
+        now: Instant<Elapsed>,
+        blame: Option<Blame>,
+    ) -> Expired {
+        self.is_over = true;
+        let is_idle = limit.origin() == Origin::Idle;
+        let hops = blame.map(Blame::into_hops).unwrap_or_default();
+        let has_hops = !hops.is_empty();
+        let is_whole = self.is_whole && !is_idle && self.is_all(limit.deadline());
+        let blame = Blame::new(Some(self.waited(now)), hops, is_whole);
+        // Less of it was the callee's.
+        let until = self.provenance.filter(|_| !is_idle).unwrap_or(limit);
+        ambient::leave(&blame, until.deadline());
         let expired = self.account.explain(Expired::new(limit, now));
-        let expired = match (&self.config.peer, &self.peer) {
-            (Some(peer), _) => expired.with_peer(peer.clone()),
-            (None, Some(authority)) => expired.with_peer(authority.as_str()),
-            (None, None) => expired,
+        let expired = expired.with_whole(is_whole).with_blame(has_hops.then_some(blame));
+        let expired = match self.peer() {
+            Some(peer) => expired.with_peer(peer),
+            None => expired,
         };
         self.stats().expired(stage, expired.origin());
         if let Some(trace) = &self.trace {
@@ -175,11 +277,11 @@ impl Call {
         if let Some(provenance) = self.provenance {
             let now = Instant::now();
             let outgoing = &self.config.outgoing;
-            let deadline = provenance.deadline();
-            self.sent_at = Some(now);
-            if outgoing.stamp(request.headers_mut(), deadline, now).is_err() {
-                let shorter = shortened(provenance, deadline.earlier_by(outgoing.allowance));
-                return Err(self.fail(Stage::Queue, shorter, now));
+            let callees = outgoing.for_callee(provenance.deadline());
+            self.sent_at = Some((now, callees));
+            if outgoing.stamp(request.headers_mut(), callees, now).is_err() {
+                let shorter = shortened(provenance, callees);
+                return Err(self.fail(Stage::Queue, shorter, now, None));
             }
         }
         let phase = if self.sent.is_some() { Phase::Send } else { Phase::Wait };
@@ -198,7 +300,20 @@ impl Call {
 
     /// A piece of it was read.
     pub(super) fn read(&mut self) {
-        self.piece_at = (self.config.idle != std::time::Duration::MAX).then(Instant::now);
+        self.piece_at = (self.config.idle != Duration::MAX).then(Instant::now);
+    }
+}
+
+impl Drop for Call {
+    /// One that is under way when somebody's time is up is what was waited for.
+    fn drop(&mut self) {
+        if ambient::is_giving_up()
+            && !self.is_over
+            && let Some(provenance) = self.provenance
+        {
+            let waited = self.waited(Instant::now());
+            ambient::leave(&Blame::new(Some(waited), vec![], self.is_whole), provenance.deadline());
+        }
     }
 }
 
@@ -242,7 +357,7 @@ where
             return Poll::Ready(Ok(response.map(ResponseBody::passing)));
         };
         if matches!(*dispatch, Dispatch::Over) {
-            let expired = call.expire(Stage::Arrival);
+            let expired = call.expire(Stage::Arrival, None);
             return Poll::Ready(Err(P::expired(expired)));
         }
         if dispatch.is_queued() {
@@ -252,7 +367,7 @@ where
                     call.wait_in(phase);
                     ready!(call.poll_expired(cx));
                     dispatch.set(Dispatch::Over);
-                    return Poll::Ready(Err(P::expired(call.expire(Stage::Queue))));
+                    return Poll::Ready(Err(P::expired(call.expire(Stage::Queue, None))));
                 }
                 Poll::Ready(Err(error)) => {
                     let error = P::other(error.into());
@@ -285,7 +400,7 @@ where
             Poll::Pending => {
                 ready!(call.poll_expired(cx));
                 dispatch.set(Dispatch::Over);
-                return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
+                return Poll::Ready(Err(P::expired(call.expire(Stage::Headers, None))));
             }
             Poll::Ready(Err(error)) => {
                 let error = P::other(error.into());
@@ -297,13 +412,22 @@ where
         if P::sanitize(&mut head.headers) {
             call.stats().removed_details();
         }
-        if P::may_be_expiry(&head) && call.has_expired() {
-            return Poll::Ready(Err(P::expired(call.expire(Stage::Headers))));
-        }
-        if P::is_cancelled(&head)
-            && let Some(expired) = call.cancelled(Stage::Headers)
-        {
-            return Poll::Ready(Err(P::expired(expired)));
+        if P::is_failure(&head) {
+            let mut blame = call.learn::<P>(&mut head.headers);
+            if P::may_be_expiry(&head) && call.has_expired() {
+                return Poll::Ready(Err(P::expired(call.expire(Stage::Headers, blame))));
+            }
+            if P::is_cancelled(&head)
+                && let Some(expired) = call.cancelled(Stage::Headers, &mut blame)
+            {
+                return Poll::Ready(Err(P::expired(expired)));
+            }
+            if let Some(blame) = blame {
+                call.blames(&blame);
+                if let Some(error) = P::blame(&mut head, blame) {
+                    return Poll::Ready(Err(error));
+                }
+            }
         }
         call.answered();
         let body = ResponseBody::of(&head, body, this.call.take());
@@ -314,10 +438,10 @@ where
 /// A failure after the deadline is the deadline's, whatever the transport calls it.
 pub(super) fn classify<P: Protocol>(call: &mut Call, error: P::Error, stage: Stage) -> P::Error {
     if P::error_may_be_expiry(&error) && call.has_expired() {
-        return P::expired(call.expire(stage));
+        return P::expired(call.expire(stage, None));
     }
     if P::error_is_cancelled(&error)
-        && let Some(expired) = call.cancelled(stage)
+        && let Some(expired) = call.cancelled(stage, &mut None)
     {
         return P::expired(expired);
     }

@@ -10,7 +10,7 @@ use super::Client;
 use crate::propagation::codec::{Encoder, Header};
 use crate::propagation::policy::Outgoing;
 use crate::propagation::protocol::Protocol;
-use crate::propagation::{Stats, Switch};
+use crate::propagation::{Allowance, Stats, Switch};
 use crate::telemetry::Role;
 
 /// Gives each call that is made what remains of the deadline.
@@ -57,9 +57,17 @@ impl<P> ClientLayer<P> {
 
     /// What the callee has less than the caller: for the way there and back, so that its answer, which may
     /// say more than that time is up, comes in time. The caller waits until its own deadline all the same.
-    /// What has no more than this left isn't sent. Default: none.
-    pub fn allowance(mut self, allowance: Duration) -> Self {
-        self.config.outgoing.allowance = allowance;
+    /// What has no more than this left isn't sent. A length, or one that is
+    /// [measured](Allowance::measured). Default: none.
+    pub fn allowance(mut self, allowance: impl Into<Allowance>) -> Self {
+        self.config.outgoing.allowance = Some(allowance.into());
+        self
+    }
+
+    /// The same, unless one was set.
+    #[cfg(feature = "channel")]
+    pub(crate) fn default_allowance(mut self, allowance: Allowance) -> Self {
+        self.config.outgoing.allowance.get_or_insert(allowance);
         self
     }
 

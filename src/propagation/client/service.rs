@@ -67,7 +67,11 @@ impl<S, P: Protocol> Client<S, P> {
         let given = request.extensions_mut().remove::<Given>();
         let own = given.map(|Given(limit)| limit.deadline(now));
         let asked = config.outgoing.take(request.headers_mut(), now);
-        let effective = config.outgoing.effective(provenance(), own, asked, now);
+        let around = provenance();
+        let effective = config.outgoing.effective(around, own, asked, now);
+        // A point in time is the caller's; a length of time is that of a try.
+        let points = [around.map(|it| it.deadline()), given.and_then(Given::point)];
+        let is_whole = effective.is_some_and(|it| points.contains(&Some(it.deadline())));
         let peer = config.peer.is_none().then(|| request.uri().authority().cloned()).flatten();
         let name = config.peer.as_deref().or(peer.as_ref().map(Authority::as_str));
         let mut trace = None;
@@ -76,7 +80,15 @@ impl<S, P: Protocol> Client<S, P> {
                 config.stats.limited(provenance, now);
                 trace = Some(Trace::new(Role::Client(P::NAME), request.uri(), provenance, name));
                 if provenance.deadline().instant() <= now {
-                    let call = Call::new(self.config.clone(), effective, peer, None, pace, trace);
+                    let call = Call::new(
+                        self.config.clone(),
+                        effective,
+                        is_whole,
+                        peer,
+                        None,
+                        pace,
+                        trace,
+                    );
                     return ClientFuture::too_late(call);
                 }
                 let sent = (!request.body().is_end_stream()).then(Sent::default);
@@ -88,7 +100,7 @@ impl<S, P: Protocol> Client<S, P> {
             }
             None => (request.map(pass), None),
         };
-        let call = Call::new(self.config.clone(), effective, peer, sent, pace, trace);
+        let call = Call::new(self.config.clone(), effective, is_whole, peer, sent, pace, trace);
         ClientFuture::calling(Dispatch::through(&mut self.inner, request), call)
     }
 }

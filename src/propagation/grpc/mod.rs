@@ -29,6 +29,10 @@
 //!   (DEADLINE_EXCEEDED); so is one whose handler fails after that. The message says which deadline it was.
 //!   After the head there are trailers of that status, if it passes between two messages. Within one, the
 //!   stream is reset.
+//! - Beside the status are `x-deadline-exceeded`, as over HTTP, and for callers that are
+//!   [trusted](Settings::blame) where the time went: `deadline-blame-bin`, see [`blame`](super::blame). The
+//!   status of a call that the handler has made and hands on has them too; for callers that aren't trusted, its
+//!   message is replaced if a deadline has passed, since it may name what is further inside.
 //! - A malformed header that is [rejected](super::codec::OnMalformed::Reject) is answered INTERNAL, as by
 //!   grpc-core and grpc-go.
 //! - A stream of requests ends with a `Status` of DEADLINE_EXCEEDED. Not CANCELLED: tonic's decoder takes
@@ -41,6 +45,9 @@
 //! - A call fails with a [`Status`](tonic::Status) of DEADLINE_EXCEEDED, whose message and
 //!   [`source`](std::error::Error::source) are the [`Expired`](crate::deadline::Expired). Clients that were
 //!   generated return just that.
+//! - What a failure tells of where the time went is taken out of its metadata, and is the source of the status
+//!   ([`blame()`]): for people to read. Its code, message and the rest stay what they are. What is around this
+//!   layer and looks at answers sees such a failure as an `Err` of that status, and not as an answer.
 //! - The `grpc-timeout` of [`Request::set_timeout`](tonic::Request::set_timeout) is a limit among the others,
 //!   and is written anew.
 //! - CANCELLED, UNAVAILABLE or INTERNAL from a peer or a proxy is DEADLINE_EXCEEDED once the call's own
@@ -71,10 +78,12 @@
 mod client;
 mod protocol;
 
+pub use super::allowance::{Allowance, Rtt};
+pub use super::http::DEADLINE_EXCEEDED;
 pub use super::policy::Settings;
 pub use super::request::RequestDeadline;
 pub use super::stats::{Stats, Switch};
-pub use protocol::Grpc;
+pub use protocol::{Grpc, blame};
 
 #[cfg(feature = "tasks")]
 pub use super::finish::{Finish, FinishFuture, FinishLayer};

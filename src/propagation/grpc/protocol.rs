@@ -1,14 +1,16 @@
 //! How gRPC tells a deadline, and its end.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode, request, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request, response};
 use http_body::Frame;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use crate::deadline::Expired;
+use crate::deadline::{Blame, Expired};
+use crate::propagation::blame::GRPC_METADATA;
 use crate::propagation::codec::{Header, Malformed};
 use crate::propagation::framing::Framing;
 use crate::propagation::protocol::{BoxError, Speaks};
@@ -19,6 +21,7 @@ use crate::propagation::protocol::{BoxError, Speaks};
 pub struct Grpc;
 
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 static DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 
 /// The status of a call whose deadline has passed. Its message says which, and where the time went.
@@ -28,6 +31,32 @@ impl From<Expired> for Status {
         status.set_source(Arc::new(expired));
         status
     }
+}
+
+/// Where the time went of a call that has failed, as those further down have told it: the status is the
+/// peer's, or that of a deadline of its own ([`Expired`]).
+///
+/// `None` if nobody has told anything, or no [`ClientLayer`](super::ClientLayer) has read it.
+#[must_use]
+pub fn blame(status: &Status) -> Option<&Blame> {
+    let mut error = status.source();
+    while let Some(it) = error {
+        if let Some(expired) = it.downcast_ref::<Expired>() {
+            return expired.blame();
+        }
+        if let Some(blame) = it.downcast_ref() {
+            return Some(blame);
+        }
+        error = it.source();
+    }
+    None
+}
+
+/// That which the headers say, with its blame as its source.
+fn blamed(headers: &HeaderMap, blame: Blame) -> Option<Status> {
+    let mut status = Status::from_header_map(headers).filter(|it| it.code() != Code::Ok)?;
+    status.set_source(Arc::new(blame));
+    Some(status)
 }
 
 fn code(headers: &HeaderMap) -> Option<Code> {
@@ -47,6 +76,7 @@ impl Speaks for Grpc {
 
     const NAME: &str = "grpc";
     const HEADER: Header = Header::GrpcTimeout;
+    const BLAME: HeaderName = HeaderName::from_static(GRPC_METADATA);
 
     fn expired(expired: Expired) -> Status {
         expired.into()
@@ -116,13 +146,34 @@ impl Speaks for Grpc {
         if !framing.is_between_messages() {
             return Err(status);
         }
-        let mut trailers = HeaderMap::with_capacity(2);
+        let mut trailers = HeaderMap::with_capacity(4);
         status.add_header(&mut trailers)?;
         Ok(Frame::trailers(trailers))
     }
 
     fn is_failure_at_end(trailers: &HeaderMap) -> bool {
         code(trailers).is_some_and(|code| code != Code::Ok)
+    }
+
+    fn tells_expiry(head: &response::Parts) -> bool {
+        Self::tells_expiry_at_end(&head.headers)
+    }
+
+    fn tells_expiry_at_end(trailers: &HeaderMap) -> bool {
+        code(trailers) == Some(Code::DeadlineExceeded)
+    }
+
+    fn hush(headers: &mut HeaderMap) {
+        let text = HeaderValue::from_static("the deadline of a call within has passed");
+        headers.insert(&MESSAGE, text);
+    }
+
+    fn blame(head: &mut response::Parts, blame: Blame) -> Option<Status> {
+        blamed(&head.headers, blame)
+    }
+
+    fn blame_at_end(trailers: &HeaderMap, blame: Blame) -> Option<Status> {
+        blamed(trailers, blame)
     }
 
     fn may_be_expiry(head: &response::Parts) -> bool {
@@ -182,7 +233,6 @@ mod tests {
     use crate::deadline::{Deadline, Origin, Provenance};
     use http::HeaderValue;
     use proptest::prelude::*;
-    use std::error::Error;
     use std::time::Duration;
 
     fn expired() -> Expired {

@@ -43,6 +43,9 @@
 //!   same way: its failure is that of the deadline. Any other answer that is ready in that poll counts.
 //! - After the head, it ends the body with an [`Error`], which never looks like a clean end: hyper closes
 //!   the connection or resets the stream.
+//! - Callers that are [trusted](Settings::blame) are also told where the time went: this service, and those that
+//!   it called ([`blame`](super::blame)), in the header `x-deadline-blame`. So are they with a failure that the
+//!   handler answers in time since a call of its own has expired. Not once the head of an answer is sent.
 //! - Clients of [Connect](https://connectrpc.com/docs/protocol) are answered in its own words:
 //!   `deadline_exceeded`, in JSON; in a stream as the message that ends it, unless another is half sent.
 //!   So that there is room for it, a `content-length` of such a stream isn't sent on.
@@ -58,6 +61,9 @@
 //!   number of milliseconds, also read by Connect's servers.
 //! - What is too late isn't sent. What isn't answered in time fails at once, and is dropped: over HTTP/2
 //!   that resets the stream, over HTTP/1 it closes the connection.
+//! - What a failure tells of where the time went is taken out of its head, and is in its extensions ([`blame()`]):
+//!   for people to read. The answer stays what it is. In an [`Error`] of a deadline that has passed,
+//!   [`Expired::blame`](crate::deadline::Expired::blame) has it.
 //! - The deadline covers all of the call, from waiting for the service to the end of the body of the answer.
 
 mod connect;
@@ -67,11 +73,12 @@ mod protocol;
 use http::StatusCode;
 
 pub use super::RequestBody;
+pub use super::allowance::{Allowance, Rtt};
 pub use super::policy::Settings;
 pub use super::request::RequestDeadline;
 pub use super::stats::{Stats, Switch};
 pub use error::Error;
-pub use protocol::{DEADLINE_EXCEEDED, Http};
+pub use protocol::{DEADLINE_EXCEEDED, Http, blame};
 
 #[cfg(feature = "tasks")]
 pub use super::finish::{Finish, FinishFuture, FinishLayer};

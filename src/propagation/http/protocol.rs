@@ -7,7 +7,8 @@ use http_body::Frame;
 
 use super::Error;
 use super::connect::{self, Code, Manner};
-use crate::deadline::{Expired, Origin};
+use crate::deadline::{Blame, Expired};
+use crate::propagation::blame::HTTP_HEADER;
 use crate::propagation::codec::{Header, Malformed};
 use crate::propagation::framing::Framing;
 use crate::propagation::protocol::{BoxError, Speaks};
@@ -17,6 +18,9 @@ use crate::propagation::protocol::{BoxError, Speaks};
 /// A gateway's own 504 says nothing about whose time was up. With this header it was that of the call, by
 /// the clock of the server: its value is what set the deadline, `header`, `maximum` or `default`; or
 /// `other`, in a process that calls itself.
+///
+/// `header` is that which the caller has told: all of it has been used up, here or in a call from here that
+/// was told all the rest ([`Blame::used_whole_budget`]). An answer of gRPC has it in its trailers.
 pub const DEADLINE_EXCEEDED: HeaderName = HeaderName::from_static("x-deadline-exceeded");
 
 /// Plain HTTP: a marker for types.
@@ -29,6 +33,41 @@ impl Default for Http {
     fn default() -> Self {
         Self { status: StatusCode::GATEWAY_TIMEOUT }
     }
+}
+
+/// Where the time went of a call that was answered with a failure, as those further down have told it.
+///
+/// `None` if nobody has told anything, or no [`ClientLayer`](super::ClientLayer) has read it. Of a call that has
+/// failed with an [`Error`], that has it: `error.expired()`, and there
+/// [`Expired::blame`](crate::deadline::Expired::blame).
+///
+/// # Examples
+///
+/// ```
+/// use deadbeat::deadline;
+/// use deadbeat::propagation::http::{self, ClientLayer, ServerLayer};
+/// use deadbeat::time::{Duration, sleep};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # type Body = http_body_util::Empty<bytes::Bytes>;
+/// # deadbeat::Manual::new().block_on(async {
+/// let stock = ServerLayer::new().trusted(true).layer(service_fn(async |_: ::http::Request<_>| {
+///     sleep(Duration::from_secs(9)).await;
+///     Ok::<_, std::convert::Infallible>(::http::Response::new(Body::new()))
+/// }));
+/// let stock = ClientLayer::new().peer("stock").allowance(Duration::from_millis(5)).layer(stock);
+///
+/// let request = ::http::Request::get("/apples").body(Body::new()).unwrap();
+/// let call = async { stock.oneshot(request).await };
+/// let answer = deadline::scope(Duration::from_millis(300), call).await.unwrap().unwrap();
+/// let blame = http::blame(&answer).unwrap();
+/// assert!(blame.used_whole_budget());
+/// assert_eq!(blame.to_string(), "no answer from stock for 295ms; stock: wait took 295ms of 295ms");
+/// # });
+/// ```
+#[must_use]
+pub fn blame<B>(answer: &Response<B>) -> Option<&Blame> {
+    answer.extensions().get()
 }
 
 fn text(status: StatusCode, text: String) -> Response<Bytes> {
@@ -47,6 +86,7 @@ impl Speaks for Http {
 
     const NAME: &str = "http";
     const HEADER: Header = Header::ConnectTimeoutMs;
+    const BLAME: HeaderName = HeaderName::from_static(HTTP_HEADER);
 
     fn expired(expired: Expired) -> Error {
         Error::expired_with(expired)
@@ -66,17 +106,9 @@ impl Speaks for Http {
 
     fn answer_expired(&self, manner: &Manner, expired: &Expired) -> Response<Bytes> {
         let why = expired.to_string();
-        let mut response = manner
+        manner
             .answer(Code::DeadlineExceeded, self.status, &why)
-            .unwrap_or_else(|| text(self.status, why));
-        let set_by = match expired.origin() {
-            Origin::Header(_) => "header",
-            Origin::Maximum => "maximum",
-            Origin::Default => "default",
-            _ => "other",
-        };
-        response.headers_mut().insert(DEADLINE_EXCEEDED, HeaderValue::from_static(set_by));
-        response
+            .unwrap_or_else(|| text(self.status, why))
     }
 
     fn answer_malformed(&self, manner: &Manner, malformed: &Malformed) -> Response<Bytes> {
@@ -128,6 +160,27 @@ impl Speaks for Http {
 
     fn is_failure_at_end(_: &HeaderMap) -> bool {
         false
+    }
+
+    fn tells_expiry(head: &response::Parts) -> bool {
+        head.status == StatusCode::GATEWAY_TIMEOUT || head.headers.contains_key(DEADLINE_EXCEEDED)
+    }
+
+    fn tells_expiry_at_end(_: &HeaderMap) -> bool {
+        false
+    }
+
+    fn hush(_: &mut HeaderMap) {
+        // What it says is in its body, and the handler's own.
+    }
+
+    fn blame(head: &mut response::Parts, blame: Blame) -> Option<Error> {
+        head.extensions.insert(blame);
+        None
+    }
+
+    fn blame_at_end(_: &HeaderMap, _: Blame) -> Option<Error> {
+        None
     }
 
     fn may_be_expiry(head: &response::Parts) -> bool {

@@ -102,11 +102,16 @@ where
                         ready!(call.open.poll_expired(cx));
                     }
                 }
-                Poll::Ready(Some(Ok(frame))) => {
-                    let fails = |trailers: &HeaderMap| {
-                        P::is_failure_at_end(trailers) && call.deadline.is_expired()
+                Poll::Ready(Some(Ok(mut frame))) => {
+                    let fails = |trailers: &mut HeaderMap| {
+                        let fails = P::is_failure_at_end(trailers);
+                        let is_late = fails && call.deadline.is_expired();
+                        if fails && !is_late {
+                            call.add_blame(P::tells_expiry_at_end(trailers), trailers);
+                        }
+                        is_late
                     };
-                    if !frame.trailers_ref().is_some_and(fails) {
+                    if !frame.trailers_mut().is_some_and(fails) {
                         if let Some(data) = frame.data_ref() {
                             P::pass(this.framing, data);
                         }
@@ -127,10 +132,11 @@ where
                 }
             }
         }
+        call.give_up(|| this.source.set(Source::Whole { rest: None }));
         let expired = call.expire(Stage::Body);
-        this.source.set(Source::Whole { rest: None });
+        let end = call.cut(this.framing, &expired);
         *this.call = None;
-        Poll::Ready(Some(P::cut(this.framing, expired)))
+        Poll::Ready(Some(end))
     }
 
     fn is_end_stream(&self) -> bool {

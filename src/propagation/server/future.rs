@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::ResponseBody;
 use super::layer::Config;
+use super::tell::Tell;
 use crate::clock::{Elapsed, Instant};
+use crate::deadline::ambient::Inside;
 use crate::deadline::open::Open;
-use crate::deadline::{Deadline, Expired, Phase, Provenance};
+use crate::deadline::{Deadline, Expired, Origin, Phase, Provenance};
 use crate::propagation::account::Account;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::pace::{Pace, has_come};
@@ -44,6 +46,7 @@ pub(super) struct Call<P: Protocol> {
     pub(super) open: Open,
     config: Arc<Config<P>>,
     manner: P::Manner,
+    tell: Tell,
     account: Account,
     trace: Trace,
 }
@@ -53,6 +56,7 @@ impl<P: Protocol> Call<P> {
         provenance: Provenance,
         config: Arc<Config<P>>,
         manner: P::Manner,
+        tell: Tell,
         pace: Pace,
         trace: Trace,
     ) -> Self {
@@ -62,6 +66,7 @@ impl<P: Protocol> Call<P> {
             open: Open::with(provenance),
             config,
             manner,
+            tell,
             account,
             trace,
         }
@@ -97,10 +102,48 @@ impl<P: Protocol> Call<P> {
     }
 
     pub(super) fn expire(&mut self, stage: Stage) -> Expired {
-        let expired = self.account.explain(self.open.expire(Instant::now()));
+        let expired = self.explain(self.open.expire(Instant::now()));
         self.stats().expired(stage, expired.origin());
         self.trace.expired(stage, &expired);
         expired
+    }
+
+    fn explain(&self, expired: Expired) -> Expired {
+        let is_told = matches!(expired.origin(), Origin::Header(_));
+        self.account.explain(expired).with_whole(is_told)
+    }
+
+    /// Has `f` drop what runs in the call's scope, since its time is up.
+    pub(super) fn give_up(&mut self, f: impl FnOnce()) {
+        let open = &mut self.open;
+        self.trace.run(|| open.give_up(f));
+    }
+
+    /// Has a handler's failure, by its head or its trailers, say where the time went, if a call of its own had
+    /// expired before. `is_expiry`: the failure says that itself.
+    pub(super) fn add_blame(&self, is_expiry: bool, headers: &mut HeaderMap) {
+        let inside = self.open.inside();
+        let blame = if is_expiry {
+            inside.and_then(Inside::blame)
+        } else {
+            // What fails for another reason may have got over a call that had less time.
+            inside.and_then(|inside| inside.blame_for(self.deadline))
+        };
+        let now = || self.explain(Expired::new(self.open.provenance(), Instant::now()));
+        self.tell.pass_on(&self.config, headers, blame.map(|blame| (now(), blame)), is_expiry);
+    }
+
+    /// Tells the caller about its end, between two messages or within one.
+    pub(super) fn cut(
+        &self,
+        framing: &P::Framing,
+        expired: &Expired,
+    ) -> Result<http_body::Frame<Bytes>, P::Error> {
+        let mut end = P::cut(framing, self.tell.outward(expired))?;
+        if let Some(trailers) = end.trailers_mut() {
+            self.tell.write(&self.config, trailers, expired);
+        }
+        Ok(end)
     }
 }
 
@@ -161,9 +204,12 @@ where
                     Err(error) => return Poll::Ready(Err(error)),
                 };
                 let (mut head, body) = response.into_parts();
-                if P::is_failure(&head) && call.deadline.is_expired() {
-                    let expired = call.expire(Stage::Headers);
-                    return answer_expired(this.call, &expired);
+                if P::is_failure(&head) {
+                    if call.deadline.is_expired() {
+                        let expired = call.expire(Stage::Headers);
+                        return answer_expired(this.call, &expired);
+                    }
+                    call.add_blame(P::tells_expiry(&head), &mut head.headers);
                 }
                 call.account.enter(Phase::Body, ended);
                 let body = ResponseBody::passing(&mut head, body, this.call.take());
@@ -187,8 +233,8 @@ fn expire_if_due<S, B, F, R, P: Protocol, E>(
         ready!(limited.open.poll_expired(cx));
     }
     let stage = if dispatch.is_queued() { Stage::Queue } else { Stage::Headers };
+    limited.give_up(|| dispatch.set(Dispatch::Over));
     let expired = limited.expire(stage);
-    dispatch.set(Dispatch::Over);
     answer_expired(call, &expired)
 }
 
@@ -197,7 +243,7 @@ fn answer_expired<R, P: Protocol, E>(
     expired: &Expired,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let call = call.take().expect("it had a deadline");
-    let answer = call.config.protocol.answer_expired(&call.manner, expired);
+    let answer = call.tell.answer(&call.config, &call.manner, expired);
     Poll::Ready(Ok(answer.map(ResponseBody::whole)))
 }
 

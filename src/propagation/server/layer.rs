@@ -34,6 +34,8 @@ pub(super) struct Config<P> {
     pub(super) choose: Option<Choose>,
     pub(super) honoured: Honoured,
     pub(super) must_end: bool,
+    pub(super) name: Option<Box<str>>,
+    pub(super) tells_path: bool,
     pub(super) switch: Switch,
     pub(super) stats: Stats,
 }
@@ -47,6 +49,8 @@ impl<P: Protocol> ServerLayer<P> {
             choose: None,
             honoured: Honoured::default(),
             must_end: false,
+            name: None,
+            tells_path: false,
             switch: Switch::new(),
             stats: Stats::new(Role::Server(P::NAME)),
         };
@@ -72,6 +76,28 @@ impl<P> ServerLayer<P> {
     /// own services reach; where it depends on who calls, use [`settings`](Self::settings).
     pub fn trusted(mut self, trusted: bool) -> Self {
         self.config.settings = self.config.settings.trusted(trusted);
+        self
+    }
+
+    /// Whether a caller whose call has expired is told where the time went in here:
+    /// [blame](crate::propagation::blame). Default: one that is [trusted](Self::trusted) is; see
+    /// [there](Settings::blame).
+    pub fn blame(mut self, blame: bool) -> Self {
+        self.config.settings = self.config.settings.blame(blame);
+        self
+    }
+
+    /// What this service is called in blame. Default: what its caller calls it, its
+    /// [`peer`](crate::propagation::client::ClientLayer::peer).
+    pub fn name(mut self, name: impl Into<Box<str>>) -> Self {
+        self.config.name = Some(name.into());
+        self
+    }
+
+    /// Whether blame names the path of the request, without its query: which is the method, with gRPC. Default:
+    /// it doesn't. It takes one allocation for each call that has a deadline and whose caller may be told.
+    pub fn blame_path(mut self, tells: bool) -> Self {
+        self.config.tells_path = tells;
         self
     }
 
@@ -166,6 +192,8 @@ impl<P: fmt::Debug> fmt::Debug for Config<P> {
             .field("protocol", &self.protocol)
             .field("settings", &self.settings)
             .field("honoured", &self.honoured)
+            .field("name", &self.name)
+            .field("tells_path", &self.tells_path)
             .field("switch", &self.switch)
             .field("stats", &self.stats)
             .finish_non_exhaustive()

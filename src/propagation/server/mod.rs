@@ -5,6 +5,7 @@ mod body;
 mod future;
 mod layer;
 mod service;
+mod tell;
 
 pub use body::ResponseBody;
 pub use future::ServerFuture;

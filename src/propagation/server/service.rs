@@ -11,10 +11,12 @@ use tower_service::Service;
 
 use super::future::Call;
 use super::layer::Config;
+use super::tell::Tell;
 use super::{ResponseBody, ServerFuture};
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Expired, provenance};
+use crate::deadline::{Expired, Origin, provenance};
 use crate::propagation::RequestBody;
+use crate::propagation::blame::MAX_TEXT;
 use crate::propagation::body::Side;
 use crate::propagation::dispatch::Dispatch;
 use crate::propagation::pace::Pace;
@@ -104,16 +106,21 @@ where
             return ServerFuture::passing(Dispatch::through(&mut self.inner, request));
         };
         stats.limited(provenance, now);
+        let blame = settings.tells_blame();
+        let path = (blame && config.tells_path)
+            .then(|| parts.uri.path().chars().take(MAX_TEXT).collect::<String>().into());
+        let tell = Tell { blame, path };
         let trace = Trace::new(Role::Server(P::NAME), &parts.uri, provenance, None);
         if provenance.deadline().instant() <= now {
-            let expired = Expired::new(provenance, now);
+            let is_told = matches!(provenance.origin(), Origin::Header(_));
+            let expired = Expired::new(provenance, now).with_whole(is_told);
             stats.expired(Stage::Arrival, provenance.origin());
             trace.expired(Stage::Arrival, &expired);
-            let answer = config.protocol.answer_expired(&P::manner(&parts), &expired);
+            let answer = tell.answer(config, &P::manner(&parts), &expired);
             return ServerFuture::answering(answer);
         }
-        let call =
-            Call::new(provenance, self.config.clone(), P::manner(&parts), Pace::from(now), trace);
+        let (manner, pace) = (P::manner(&parts), Pace::from(now));
+        let call = Call::new(provenance, self.config.clone(), manner, tell, pace, trace);
         let body = RequestBody::limited(body, side, provenance, stats, None);
         let dispatch = Dispatch::through(&mut self.inner, Request::from_parts(parts, body));
         ServerFuture::limited(dispatch, call)
