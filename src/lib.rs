@@ -20,6 +20,7 @@
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
+//! - `serve` (feature `serve`): servers that keep the deadlines of their calls themselves.
 //! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
 //! Without executor: [`Timekeeper::call_at`], [`sleep_until`], [`block_on`].
@@ -55,6 +56,9 @@
 //! - `http`: `propagation::http`, tower layers that keep and pass on the deadlines of HTTP calls. Brings
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
+//! - `serve`: the `serve` module: listeners and connections of HTTP/1 and HTTP/2, for tonic's services, axum's
+//!   and tower's. Brings `http`, `hyper`, `hyper-util` and `tokio` with its sockets.
+//! - `tls`: TLS for these, by rustls. Brings `serve` and `tokio-rustls`.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
 //! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and
@@ -76,6 +80,8 @@ pub mod faults;
 pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod sync;
 #[cfg(feature = "http")]
 mod telemetry;

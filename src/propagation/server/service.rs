@@ -13,7 +13,7 @@ use super::future::Call;
 use super::layer::Config;
 use super::{ResponseBody, ServerFuture};
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Expired, provenance};
+use crate::deadline::{Deadline, Expired, provenance};
 use crate::propagation::RequestBody;
 use crate::propagation::body::Side;
 use crate::propagation::dispatch::Dispatch;
@@ -82,7 +82,7 @@ where
                 Err(malformed) => {
                     stats.malformed_values(Handling::Rejected, 1);
                     let answer = config.protocol.answer_malformed(&P::manner(&parts), &malformed);
-                    return ServerFuture::answering(answer);
+                    return ServerFuture::answering(answer, Deadline::NEVER);
                 }
             }
         } else {
@@ -110,7 +110,7 @@ where
             stats.expired(Stage::Arrival, provenance.origin());
             trace.expired(Stage::Arrival, &expired);
             let answer = config.protocol.answer_expired(&P::manner(&parts), &expired);
-            return ServerFuture::answering(answer);
+            return ServerFuture::answering(answer, provenance.deadline());
         }
         let call =
             Call::new(provenance, self.config.clone(), P::manner(&parts), Pace::from(now), trace);
