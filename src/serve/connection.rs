@@ -185,7 +185,7 @@ impl Setup {
                     http.as_mut().graceful_shutdown();
                     continue;
                 }
-                match cutoff.poll(connection.exchange(), connection.is_blocked(), cx) {
+                match cutoff.poll(connection.due(), cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Due::Again) => {}
                     Poll::Ready(Due::Cut) => return Poll::Ready(None),
@@ -248,12 +248,8 @@ impl Setup {
 }
 
 /// When a connection of HTTP/1 is closed for the deadline of its call.
-///
-/// That is as long as there is a call; and, since the peer may not read, for as long as the socket hasn't
-/// taken what was left of its answer.
 #[derive(Default)]
 struct Cutoff {
-    limit: Deadline,
     /// That which has passed, and was the reason to poll once more.
     passed: Option<Deadline>,
     sleep: Option<Sleep<Elapsed>>,
@@ -266,28 +262,23 @@ enum Due {
 }
 
 impl Cutoff {
-    /// To be polled after the connection, which has told whether it has a call, and is blocked.
-    fn poll(&mut self, call: Deadline, is_blocked: bool, cx: &mut Context<'_>) -> Poll<Due> {
-        if !call.is_never() {
-            self.limit = call;
-        } else if !is_blocked {
-            self.limit = Deadline::NEVER;
-        }
-        if self.limit.is_never() {
+    /// To be polled after the connection, which is then [due](Connection::due) at `due`.
+    fn poll(&mut self, due: Deadline, cx: &mut Context<'_>) -> Poll<Due> {
+        if due.is_never() {
             self.sleep = None;
             self.passed = None;
             return Poll::Pending;
         }
-        if self.passed == Some(self.limit) {
+        if self.passed == Some(due) {
             return Poll::Ready(Due::Cut);
         }
-        let at = self.limit.instant();
+        let at = due.instant();
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(at));
         if sleep.deadline() != at {
             sleep.move_to(at);
         }
         Pin::new(sleep).poll(cx).map(|()| {
-            self.passed = Some(self.limit);
+            self.passed = Some(due);
             Due::Again
         })
     }
@@ -301,9 +292,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn poll(cutoff: &mut Cutoff, call: Deadline, is_blocked: bool) -> Option<bool> {
+    fn poll(cutoff: &mut Cutoff, due: Deadline) -> Option<bool> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        match cutoff.poll(call, is_blocked, &mut cx) {
+        match cutoff.poll(due, &mut cx) {
             Poll::Pending => None,
             Poll::Ready(due) => Some(matches!(due, Due::Cut)),
         }
@@ -315,26 +306,24 @@ mod tests {
         let _entered = manual.enter();
         let mut cutoff = Cutoff::default();
         let call = Deadline::after(300 * MS);
-        assert_eq!(poll(&mut cutoff, call, false), None);
+        assert_eq!(poll(&mut cutoff, call), None);
         manual.fast_forward(299 * MS);
-        assert_eq!(poll(&mut cutoff, call, false), None);
+        assert_eq!(poll(&mut cutoff, call), None);
         manual.fast_forward(MS);
-        assert_eq!(poll(&mut cutoff, call, false), Some(false));
-        assert_eq!(poll(&mut cutoff, call, false), Some(true));
+        assert_eq!(poll(&mut cutoff, call), Some(false));
+        assert_eq!(poll(&mut cutoff, call), Some(true));
     }
 
     #[test]
-    fn one_that_is_answered_is_not_cut_unless_its_peer_does_not_read() {
+    fn one_that_has_answered_is_not_cut() {
         let manual = Manual::new();
         let _entered = manual.enter();
-        for is_blocked in [false, true] {
-            let mut cutoff = Cutoff::default();
-            let call = Deadline::after(300 * MS);
-            assert_eq!(poll(&mut cutoff, call, false), None);
-            assert_eq!(poll(&mut cutoff, Deadline::NEVER, is_blocked), None);
-            manual.fast_forward(300 * MS);
-            assert_eq!(poll(&mut cutoff, Deadline::NEVER, is_blocked), is_blocked.then_some(false));
-        }
+        let mut cutoff = Cutoff::default();
+        let call = Deadline::after(300 * MS);
+        assert_eq!(poll(&mut cutoff, call), None);
+        assert_eq!(poll(&mut cutoff, Deadline::NEVER), None);
+        manual.fast_forward(300 * MS);
+        assert_eq!(poll(&mut cutoff, Deadline::NEVER), None);
     }
 
     #[test]
@@ -343,13 +332,13 @@ mod tests {
         let _entered = manual.enter();
         let mut cutoff = Cutoff::default();
         let (first, next) = (Deadline::after(300 * MS), Deadline::after(500 * MS));
-        assert_eq!(poll(&mut cutoff, first, false), None);
+        assert_eq!(poll(&mut cutoff, first), None);
         manual.fast_forward(300 * MS);
-        assert_eq!(poll(&mut cutoff, first, false), Some(false));
+        assert_eq!(poll(&mut cutoff, first), Some(false));
         // It was answered, and another has come.
-        assert_eq!(poll(&mut cutoff, next, false), None);
+        assert_eq!(poll(&mut cutoff, next), None);
         manual.fast_forward(200 * MS);
-        assert_eq!(poll(&mut cutoff, next, false), Some(false));
-        assert_eq!(poll(&mut cutoff, next, false), Some(true));
+        assert_eq!(poll(&mut cutoff, next), Some(false));
+        assert_eq!(poll(&mut cutoff, next), Some(true));
     }
 }

@@ -74,7 +74,7 @@ where
         let deadline = future.deadline();
         let exchange = match &self.over {
             Over::Http1(connection) => {
-                connection.set_exchange(deadline);
+                connection.call_begins(deadline);
                 Some(Exchange(connection.clone()))
             }
             Over::Http2 => {
@@ -91,7 +91,7 @@ struct Exchange(Arc<Connection>);
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.0.set_exchange(Deadline::NEVER);
+        self.0.call_ends();
     }
 }
 
@@ -124,6 +124,7 @@ where
             deadline,
             rest: Bytes::new(),
             in_pieces,
+            is_cut: false,
             exchange,
         })))
     }
@@ -141,6 +142,8 @@ pin_project! {
         // Of the last piece.
         rest: Bytes,
         in_pieces: bool,
+        // There is nothing more of it, and that is no end.
+        is_cut: bool,
         exchange: Option<Exchange>,
     }
 }
@@ -159,6 +162,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, P::Error>>> {
         let this = self.project();
+        if *this.is_cut {
+            return Poll::Pending;
+        }
         if !this.rest.is_empty() {
             let piece = this.rest.split_to(this.rest.len().min(PIECE));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
@@ -173,13 +179,16 @@ where
                 Ok(data) => Frame::data(data),
                 Err(frame) => frame,
             }))),
-            Some(Err(_)) if this.deadline.is_expired() => Poll::Pending,
+            Some(Err(_)) if this.deadline.is_expired() => {
+                *this.is_cut = true;
+                Poll::Pending
+            }
             frame => Poll::Ready(frame),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && !self.is_cut && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -136,8 +136,10 @@ pub(super) struct Connection {
     task: Mutex<Option<Waker>>,
     /// Streams of HTTP/2 that there are.
     streams: AtomicUsize,
-    /// The deadline of the call that is served over HTTP/1, in nanoseconds; `NEVER` if there is none.
-    exchange_ns: AtomicU64,
+    /// The deadline of the last call over HTTP/1, in nanoseconds, and whether its answer hasn't been handed
+    /// over to the end.
+    call_ns: AtomicU64,
+    is_called: AtomicBool,
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
@@ -154,7 +156,8 @@ impl Connection {
             order: AtomicU8::new(Order::GoOn as u8),
             task: Mutex::new(None),
             streams: AtomicUsize::new(0),
-            exchange_ns: AtomicU64::new(Deadline::NEVER.instant().as_nanos()),
+            call_ns: AtomicU64::new(Deadline::NEVER.instant().as_nanos()),
+            is_called: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
         }
@@ -205,20 +208,26 @@ impl Connection {
         self.streams.fetch_sub(1, Relaxed);
     }
 
-    pub(super) fn set_exchange(&self, deadline: Deadline) {
-        self.exchange_ns.store(deadline.instant().as_nanos(), Relaxed);
+    pub(super) fn call_begins(&self, deadline: Deadline) {
+        self.call_ns.store(deadline.instant().as_nanos(), Relaxed);
+        self.is_called.store(true, Relaxed);
     }
 
-    pub(super) fn exchange(&self) -> Deadline {
-        Deadline::at(Instant::<Elapsed>::from_nanos(self.exchange_ns.load(Relaxed)))
+    pub(super) fn call_ends(&self) {
+        self.is_called.store(false, Relaxed);
+    }
+
+    /// By when the connection is to be done with the call that it has, over HTTP/1: as long as there is one; and,
+    /// since the peer may not read, as long as the socket hasn't taken what was left of its answer.
+    pub(super) fn due(&self) -> Deadline {
+        if !self.is_called.load(Relaxed) && !self.is_blocked.load(Relaxed) {
+            return Deadline::NEVER;
+        }
+        Deadline::at(Instant::<Elapsed>::from_nanos(self.call_ns.load(Relaxed)))
     }
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.is_blocked.store(is_blocked, Relaxed);
-    }
-
-    pub(super) fn is_blocked(&self) -> bool {
-        self.is_blocked.load(Relaxed)
     }
 
     /// From now on, its end is to look like one.
@@ -258,6 +267,20 @@ mod tests {
         assert_eq!(woken.0.load(SeqCst), 1);
         registry.tell_all(Order::Drain);
         assert_eq!(ticket.connection().listen(&waker), Order::Close);
+    }
+
+    #[test]
+    fn a_call_is_due_until_it_is_answered_and_the_answer_taken() {
+        let connection = Connection::new(Stats::default());
+        assert!(connection.due().is_never());
+        let deadline = Deadline::at(Instant::from_nanos(7));
+        connection.call_begins(deadline);
+        assert_eq!(connection.due(), deadline);
+        connection.set_blocked(true);
+        connection.call_ends();
+        assert_eq!(connection.due(), deadline);
+        connection.set_blocked(false);
+        assert!(connection.due().is_never());
     }
 
     #[test]

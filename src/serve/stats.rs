@@ -41,6 +41,7 @@ struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     AcceptError,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "without TLS nobody shakes hands"))]
     FailedHandshake,
     TimedOut,
     Unrecognised,
