@@ -46,12 +46,12 @@ async fn calls_are_finished_and_nothing_else_is_begun() {
     assert_eq!(within(silent.read(&mut [0; 1])).await.unwrap(), 0);
     assert_eq!(idle.goaway().await, NO_ERROR);
     // Which is asked once more whether it has begun anything, and then closed.
-    assert!(!idle.is_alive().await);
+    idle.closed().await;
     assert!(response(&mut http1).await.ends_with("done"));
     assert_eq!(within(http1.read(&mut [0; 1])).await.unwrap(), 0);
     assert_eq!(http2.goaway().await, NO_ERROR);
     assert!(matches!(http2.rest(stream).await.last(), Some(Seen::Data(4, true))));
-    assert!(!http2.is_alive().await);
+    http2.closed().await;
     let at = server.at();
     server.ended().await;
     TcpStream::connect(at).await.unwrap_err();

@@ -134,6 +134,11 @@ impl Peer {
         }
     }
 
+    /// Until the connection is closed. What is asked meanwhile is answered.
+    pub(crate) async fn closed(mut self) {
+        while self.frame().await.is_some() {}
+    }
+
     /// Whether the connection is open: a PING is answered.
     pub(crate) async fn is_alive(&mut self) -> bool {
         let mut ping = vec![];

@@ -171,6 +171,29 @@ async fn an_upload_that_idles_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_reset_without_an_error_is_no_clean_end() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Ours| {
+        let tell = tell.clone();
+        async move {
+            tokio::spawn(async move {
+                let read = request.into_body().collect().await;
+                let _ = tell.send(read.is_ok());
+            });
+            pending::<Result<Response<Body>, Infallible>>().await
+        }
+    });
+    let server = start(Server::http(service));
+    let mut peer = Peer::connect(server.at(), OPEN).await;
+    let stream = peer.call(&[], false).await;
+    peer.data(stream, b"half").await;
+    let mut reset = vec![];
+    crate::frames::reset(&mut reset, stream, NO_ERROR);
+    peer.send(&reset).await;
+    assert_eq!(crate::within(told.recv()).await, Some(false));
+}
+
+#[tokio::test]
 async fn what_has_no_deadline_is_not_cut() {
     let drops = Drops::new();
     let service = answering(|guards| stuck(1, b"half", guards.one()), drops.guards());
