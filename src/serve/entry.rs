@@ -72,17 +72,17 @@ where
         }
         let future = self.service.borrow_mut().call(request);
         let deadline = future.deadline();
-        let exchange = match &self.over {
+        match &self.over {
             Over::Http1(connection) => {
                 connection.call_begins(deadline);
-                Some(Exchange(connection.clone()))
+                Answering { future, deadline, exchange: Some(Exchange(connection.clone())) }
             }
             Over::Http2 => {
                 stream::hand_over(deadline);
-                None
+                // The stream has a timer for both.
+                Answering { future: future.woken(), deadline, exchange: None }
             }
-        };
-        Answering { future, deadline, exchange }
+        }
     }
 }
 

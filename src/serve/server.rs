@@ -271,7 +271,8 @@ where
     ///
     /// # Panics
     ///
-    /// If it is polled outside of a runtime of tokio's that has I/O enabled.
+    /// If it is polled outside of a runtime of tokio's that has I/O enabled, or its
+    /// [`Timekeeper`](crate::Timekeeper) has been shut down: that of a server is shut down last.
     pub async fn run(self) -> io::Result<()> {
         if self.listeners.is_empty() {
             let none = "nothing to listen on: `Server::listen` takes one listener or more";

@@ -1,5 +1,6 @@
 //! `deadbeat::serve` over real sockets: what its peers see, and what it survives.
 
+mod allocations;
 #[path = "../common/mod.rs"]
 mod common;
 mod drain;

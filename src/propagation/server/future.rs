@@ -125,6 +125,16 @@ impl<S, B, F, P: Protocol> ServerFuture<S, B, F, P> {
     pub(crate) fn deadline(&self) -> Deadline {
         self.deadline
     }
+
+    /// The same without a timer of its own: whoever polls it, and then the body of its answer, is woken at the
+    /// deadline, and polls it then.
+    #[cfg(feature = "serve")]
+    pub(crate) fn woken(mut self) -> Self {
+        if let Some(call) = &mut self.call {
+            call.open.leave_time();
+        }
+        self
+    }
 }
 
 impl<S, B, R, P> Future for ServerFuture<S, B, S::Future, P>
