@@ -146,6 +146,12 @@ pin_project! {
         is_cut: bool,
         exchange: Option<Exchange>,
     }
+
+    impl<R, P: Protocol> PinnedDrop for Answer<R, P> {
+        fn drop(this: Pin<&mut Self>) {
+            this.project().body.give_up();
+        }
+    }
 }
 
 impl<R, P> Body for Answer<R, P>

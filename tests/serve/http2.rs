@@ -58,8 +58,18 @@ async fn a_stream_whose_window_is_shut_is_reset_with_cancel_at_its_deadline() {
     // From the start; in the middle of a piece; in the middle of one that is larger than any window.
     for (window, piece) in [(0, 8 << 10), (10_000, 8 << 10), (50_000, 1 << 20)] {
         let mut drops = Drops::new();
-        let service = answering(move |guards| endless(piece, guards.one()), drops.guards());
-        let server = start(Server::http(service));
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let body = move |guards: &Guards| {
+            // What the handler has started ends with it, and is told why.
+            let work = deadbeat::spawn(pending::<()>());
+            let tell = tell.clone();
+            tokio::spawn(async move { tell.send(work.await.unwrap().unwrap_err().is_deadline()) });
+            endless(piece, guards.one())
+        };
+        let service = answering(body, drops.guards());
+        let layer = ServerLayer::new();
+        let stats = layer.stats();
+        let server = start(Server::http(service).deadlines(layer));
         let mut peer = Peer::connect(server.at(), window).await;
         let sent = Instant::<Elapsed>::now();
         let stream = peer.call(&[("connect-timeout-ms", "300")], true).await;
@@ -72,7 +82,8 @@ async fn a_stream_whose_window_is_shut_is_reset_with_cancel_at_its_deadline() {
         assert_eq!(data, window as usize);
         assert_eq!(seen.last(), Some(&Seen::Reset(CANCEL)), "{window}");
         drops.one().await;
-        assert_eq!(server.stats.cut_streams(), 1);
+        assert_eq!((server.stats.cut_streams(), stats.expired_in_body()), (1, 1));
+        assert_eq!(crate::within(told.recv()).await, Some(true));
         // The connection is as good as before.
         assert!(peer.is_alive().await);
     }
