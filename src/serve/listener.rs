@@ -19,7 +19,8 @@ use super::wire::Socket;
 /// use deadbeat::serve::{Listener, Server};
 ///
 /// # fn main() -> std::io::Result<()> {
-/// let server = Server::http(axum::Router::new())
+/// let app: axum::Router = axum::Router::new();
+/// let server = Server::http(app)
 ///     .listen(Listener::bind("127.0.0.1:0")?)
 ///     // What only our own services reach.
 ///     .listen(Listener::bind("127.0.0.1:0")?.trusted(true));

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// ```
 /// use deadbeat::serve::Server;
 ///
-/// let server = Server::http(axum::Router::new());
+/// let app: axum::Router = axum::Router::new();
+/// let server = Server::http(app);
 /// let stats = server.stats();
 /// // Run it.
 /// assert_eq!((stats.connections(), stats.accepted()), (0, 0));
