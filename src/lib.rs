@@ -22,6 +22,7 @@
 //! - [`clock`]: what time it is, and how well that is known.
 //! - [`wheel`]: the timer wheel by itself, for event loops of one's own.
 //! - `rt` (feature `hyper`): hyper's timers on the wheel.
+//! - `serve` (feature `serve`): servers that keep the deadlines of their calls themselves.
 //! - `faults` (feature `faults`): clocks that lie, for tests.
 //!
 //! Without executor: [`Timekeeper::call_at`], [`sleep_until`], [`block_on`].
@@ -58,7 +59,9 @@
 //!   `http`, `http-body`, `bytes` and tower's two traits.
 //! - `grpc`: `propagation::grpc`, the same for gRPC. Brings `http`, and `tonic` without its default features.
 //! - `channel`: connections of clients, over HTTP/2. Brings `http`, `h2`, `tokio`, and of `hyper-util` the connector.
-//! - `tls`: TLS for those, by rustls. Brings `tokio-rustls` with `ring`.
+//! - `serve`: the `serve` module: listeners and connections of HTTP/1 and HTTP/2, for tonic's services, axum's
+//!   and tower's. Brings `http`, `hyper`, `hyper-util` and `tokio` with its sockets.
+//! - `tls`: TLS for those two, by rustls. Brings `tokio-rustls` with `ring`.
 //! - `axum`: the deadline of a request as an extractor. Brings `http` and `axum-core`.
 //! - `metrics`, `tracing`: what the layers see, told to the crates of these names.
 //! - `cli`: the `deadbeat` command. Brings what that needs, of the library `tasks`, `http`, `grpc`, `axum` and
@@ -84,6 +87,8 @@ pub mod limit;
 pub mod propagation;
 #[cfg(feature = "hyper")]
 pub mod rt;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod sync;
 #[cfg(feature = "http")]
 mod telemetry;

@@ -13,7 +13,7 @@ use crate::time::{Sleep, sleep_until};
 /// Dropping it cancels what has inherited from it, unless it is [complete](Self::complete).
 pub(crate) struct Open {
     frame: Option<Frame>,
-    /// Otherwise the deadline is that of a scope further out, which keeps it.
+    /// Otherwise the deadline is that of a scope further out, or somebody else keeps it.
     keeps_time: bool,
     /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
@@ -28,6 +28,12 @@ impl Open {
     #[cfg(feature = "http")]
     pub(crate) fn with(provenance: Provenance) -> Self {
         Self::new(Frame::of(provenance), true)
+    }
+
+    /// Leaves it to whoever polls it to have it polled when the deadline has come.
+    #[cfg(feature = "serve")]
+    pub(crate) fn leave_time(&mut self) {
+        self.keeps_time = false;
     }
 
     /// Runs `f` inside.

@@ -71,7 +71,8 @@ async fn slow_server(
 async fn the_callee_is_told_what_is_left_when_there_is_a_connection() {
     let (test, mut told) = Test::new();
     let (address, accepted) = slow_server(500 * MS, test).await;
-    let channel = ours(address, ClientLayer::new());
+    // So that it is the caller that ends it.
+    let channel = ours(address, ClientLayer::new().allowance(Duration::ZERO));
     for connects in [true, false] {
         let caller = Deadline::after(SECOND);
         let call = scope(caller, nap(channel.clone(), 60_000));

@@ -33,13 +33,13 @@ fn page() -> String {
     std::fs::read_to_string(root().join("docs/guarantees.md")).expect("there is a page")
 }
 
-/// What is between backticks and has the form of a test's path: `file::name`.
+/// What is between backticks and has the form of a test's path: `file::name`, or `directory/file::name`.
 fn tests_named(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     let is_path = |it: &&str| {
         let (file, name) = it.rsplit_once("::").unwrap_or(("", ""));
         let module = file.split("::").next().unwrap_or_default();
-        let is_file = file.contains('_') || ["blame", "channel", "finish"].contains(&module);
+        let is_file = file.contains(['_', '/']) || ["blame", "channel", "finish"].contains(&module);
         name.contains('_') && is_file && it.chars().all(|c| !c.is_uppercase())
     };
     quoted.filter(is_path).collect()

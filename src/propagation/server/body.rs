@@ -60,6 +60,20 @@ impl<B, P: Protocol> ResponseBody<B, P> {
     }
 }
 
+#[cfg(feature = "serve")]
+impl<B, P: Protocol> ResponseBody<B, P> {
+    /// It is about to be dropped: if that is since its deadline has passed, then it has expired.
+    pub(crate) fn give_up(self: Pin<&mut Self>) {
+        let call = self.project().call;
+        if let Some(late) = call
+            && late.deadline.is_expired()
+        {
+            late.expire(Stage::Body);
+            *call = None;
+        }
+    }
+}
+
 /// What the call has started goes on.
 fn complete<P: Protocol>(call: &mut Option<Call<P>>) {
     if let Some(call) = call.take() {

@@ -37,6 +37,7 @@ pin_project! {
         dispatch: Dispatch<S, B, F>,
         call: Option<Call<P>>,
         answer: Option<Response<Bytes>>,
+        deadline: Deadline,
     }
 }
 
@@ -149,15 +150,33 @@ impl<P: Protocol> Call<P> {
 
 impl<S, B, F, P: Protocol> ServerFuture<S, B, F, P> {
     pub(super) fn passing(dispatch: Dispatch<S, B, F>) -> Self {
-        Self { dispatch, call: None, answer: None }
+        Self { dispatch, call: None, answer: None, deadline: Deadline::NEVER }
     }
 
     pub(super) fn limited(dispatch: Dispatch<S, B, F>, call: Call<P>) -> Self {
-        Self { dispatch, call: Some(call), answer: None }
+        let deadline = call.deadline;
+        Self { dispatch, call: Some(call), answer: None, deadline }
     }
 
-    pub(super) fn answering(answer: Response<Bytes>) -> Self {
-        Self { dispatch: Dispatch::Over, call: None, answer: Some(answer) }
+    /// Answered already, by `deadline` if there is one.
+    pub(super) fn answering(answer: Response<Bytes>, deadline: Deadline) -> Self {
+        Self { dispatch: Dispatch::Over, call: None, answer: Some(answer), deadline }
+    }
+
+    /// That of the call.
+    #[cfg(feature = "serve")]
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The same without a timer of its own: whoever polls it, and then the body of its answer, is woken at the
+    /// deadline, and polls it then.
+    #[cfg(feature = "serve")]
+    pub(crate) fn woken(mut self) -> Self {
+        if let Some(call) = &mut self.call {
+            call.open.leave_time();
+        }
+        self
     }
 }
 

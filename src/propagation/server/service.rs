@@ -14,7 +14,7 @@ use super::layer::Config;
 use super::tell::Tell;
 use super::{ResponseBody, ServerFuture};
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Expired, Origin, provenance};
+use crate::deadline::{Deadline, Expired, Origin, provenance};
 use crate::propagation::RequestBody;
 use crate::propagation::blame::MAX_TEXT;
 use crate::propagation::body::Side;
@@ -84,7 +84,7 @@ where
                 Err(malformed) => {
                     stats.malformed_values(Handling::Rejected, 1);
                     let answer = config.protocol.answer_malformed(&P::manner(&parts), &malformed);
-                    return ServerFuture::answering(answer);
+                    return ServerFuture::answering(answer, Deadline::NEVER);
                 }
             }
         } else {
@@ -117,7 +117,7 @@ where
             stats.expired(Stage::Arrival, provenance.origin());
             trace.expired(Stage::Arrival, &expired);
             let answer = tell.answer(config, &P::manner(&parts), &expired);
-            return ServerFuture::answering(answer);
+            return ServerFuture::answering(answer, provenance.deadline());
         }
         let (manner, pace) = (P::manner(&parts), Pace::from(now));
         let call = Call::new(provenance, self.config.clone(), manner, tell, pace, trace);
