@@ -7,6 +7,7 @@ use crate::clock;
 use crate::demo;
 use crate::draw::PlotFile;
 use crate::jumps::{self, Fault, Json, System};
+use crate::overload;
 use crate::precision::{self, Flavor, Kind, Load, Phase, Plan};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     JumpsChild(Fault, System, jumps::Plan),
     /// `deadbeat demo`
     Demo(demo::Settings),
+    /// `deadbeat overload`
+    Overload(overload::Settings),
     /// What `deadbeat demo` runs in processes of their own.
     DemoService(demo::ServiceSettings),
 }
@@ -54,6 +57,16 @@ pub(crate) fn parse() -> Command {
         Subcommands::Demo(DemoArgs { budget, json }) => {
             Command::Demo(demo::Settings { budget: demo::Budget(budget), json })
         }
+        Subcommands::Overload(args) => Command::Overload(overload::Settings {
+            systems: args.systems,
+            loads: args.loads,
+            slots: args.slots,
+            service: args.service,
+            deadline: args.deadline,
+            duration: args.duration,
+            seed: args.seed,
+            json: args.json,
+        }),
         Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next }) => {
             let budget = demo::Budget(budget);
             Command::DemoService(demo::ServiceSettings { hop, side, budget, next })
@@ -98,6 +111,12 @@ enum Subcommands {
     /// too late, and too late with tonic's own timeouts, side by side. Some ten seconds; traffic to
     /// loopback only.
     Demo(DemoArgs),
+    /// Shows what a server gets done that is asked for more than it can do
+    ///
+    /// A server of gRPC with so many workers, and a client that calls at a rate of its own, over loopback: with
+    /// tonic's timeouts alone, with its limit of concurrency, and with a limiter that knows deadlines. Without
+    /// options: about a minute, and a table.
+    Overload(OverloadArgs),
     #[command(name = demo::SERVICE, hide = true)]
     DemoService(DemoServiceArgs),
 }
@@ -247,6 +266,66 @@ struct DemoArgs {
     budget: Duration,
 
     /// Write JSON to standard output, instead of the story
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct OverloadArgs {
+    /// What stands before the workers
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_enum,
+        allow_hyphen_values = true,
+        default_value = "tonic,tonic-limit,deadbeat,deadbeat-newest"
+    )]
+    systems: Vec<overload::System>,
+
+    /// How much is asked for, in multiples of the capacity: 0.1 to 10
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', value_parser = load,
+        default_value = "0.5,1,1.5,2,3,4", allow_hyphen_values = true
+    )]
+    loads: Vec<f64>,
+
+    /// How many workers there are: 1 to 1000
+    #[arg(
+        long, value_name = "N", default_value = "16", value_parser = slots,
+        allow_hyphen_values = true
+    )]
+    slots: usize,
+
+    /// How long one is busy with a call: 1ms to 1s
+    #[arg(
+        long, value_name = "DURATION", default_value = "20ms", value_parser = service,
+        allow_hyphen_values = true
+    )]
+    service: Duration,
+
+    /// How long the client waits for an answer: 1ms to 10s
+    #[arg(
+        long, value_name = "DURATION", default_value = "200ms", value_parser = patience,
+        allow_hyphen_values = true
+    )]
+    deadline: Duration,
+
+    /// How long each load is measured: 100ms to 1h
+    #[arg(
+        long, value_name = "DURATION", default_value = "2s", value_parser = cell,
+        allow_hyphen_values = true
+    )]
+    duration: Duration,
+
+    /// What the random arrivals begin with
+    #[arg(
+        long, value_name = "N", default_value = "1", value_parser = seed,
+        allow_hyphen_values = true
+    )]
+    seed: u64,
+
+    /// Write JSON to standard output, instead of the table
     #[arg(long)]
     json: bool,
 }
@@ -477,6 +556,27 @@ fn slack(text: &str) -> Result<Duration, String> {
 
 fn budget(text: &str) -> Result<Duration, String> {
     duration(text, Duration::from_millis(100)..=Duration::from_secs(10))
+}
+
+fn load(text: &str) -> Result<f64, String> {
+    let load = text.parse().ok().filter(|load| (0.1..=10.0).contains(load));
+    load.ok_or_else(|| "a number from 0.1 to 10 is allowed".into())
+}
+
+fn slots(text: &str) -> Result<usize, String> {
+    number(text, 1..=1000).map(|slots| usize::try_from(slots).expect("a small number"))
+}
+
+fn service(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(1)..=Duration::from_secs(1))
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(1)..=Duration::from_secs(10))
+}
+
+fn cell(text: &str) -> Result<Duration, String> {
+    duration(text, Duration::from_millis(100)..=Duration::from_secs(3600))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -10,6 +10,7 @@ mod demo;
 mod draw;
 mod interrupt;
 mod jumps;
+mod overload;
 mod precision;
 
 use args::Command;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Jumps(settings) => jumps::run(*settings),
         Command::JumpsChild(fault, system, plan) => jumps::run_child(fault, system, plan),
         Command::Demo(settings) => demo::run(&settings),
+        Command::Overload(settings) => overload::run(&settings),
         Command::DemoService(settings) => demo::run_service(&settings),
     });
     match outcome {
