@@ -41,7 +41,12 @@ impl<P: Protocol> Builder<P> {
         self
     }
 
-    /// The most calls at a time, also if the peer allows more. The others wait in turn. Default: 65536; at least 1.
+    /// The most calls at a time, also if the peer allows more. The others wait in turn. Default: 1000; at least 1, and 65536
+    /// at the most.
+    ///
+    /// A server that stands still finds all their requests at once when it goes on. Those of hyper 1.12 take two thousand
+    /// small ones that nobody has read for an attack, and close the connection (h2 0.4.20: 256 bytes for each that is
+    /// smaller, of a half of the connection's window, which is 1 MiB).
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.config.max_in_flight = calls.clamp(1, 1 << 16);
         self

@@ -85,6 +85,10 @@ impl Call {
         })
     }
 
+    pub(super) fn stream(&self) -> u32 {
+        self.stream
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

@@ -29,7 +29,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(20),
-            max_in_flight: 1 << 16,
+            max_in_flight: 1000,
             max_header_list_size: 16 << 10,
             reset_rate: Rate::default(),
             #[cfg(feature = "tls")]

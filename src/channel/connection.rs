@@ -1,6 +1,6 @@
 //! One connection of HTTP/2: what its calls share, and the task that drives it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ pub(super) struct Shared {
 /// Streams whose calls have failed, and that aren't reset yet.
 struct Graves {
     resets: Resets,
-    waiting: VecDeque<Arc<Call>>,
+    /// By stream: the oldest are reset first, as a server comes to accept them first.
+    waiting: BTreeMap<u32, Arc<Call>>,
     last_opened: u32,
     /// Whether the peer has answered anything since the last PING.
     is_heard: bool,
@@ -73,9 +74,9 @@ impl Shared {
             rtt,
             graves: Mutex::new(Graves {
                 resets,
-                waiting: VecDeque::new(),
+                waiting: BTreeMap::new(),
                 last_opened: 0,
-                is_heard: true,
+                is_heard: false,
             }),
             driver: Mutex::new(None),
             rtt_asked_ns: AtomicU64::new(0),
@@ -115,7 +116,7 @@ impl Shared {
         let last_opened = graves.last_opened;
         let may = graves.resets.ask(now, last_opened);
         if !may {
-            graves.waiting.push_back(call.clone());
+            graves.waiting.insert(call.stream(), call.clone());
         }
         let wants_ping = graves.resets.wants_ping(now);
         drop(graves);
@@ -134,8 +135,7 @@ impl Shared {
     /// One that waited has ended by itself.
     fn has_ended(&self, call: &Arc<Call>) {
         let mut graves = self.graves.lock();
-        if let Some(at) = graves.waiting.iter().position(|it| Arc::ptr_eq(it, call)) {
-            let ended = graves.waiting.remove(at);
+        if let Some(ended) = graves.waiting.remove(&call.stream()) {
             graves.resets.give_up();
             drop(graves);
             self.counts.spared();
@@ -149,7 +149,7 @@ impl Shared {
         let mut due = vec![];
         let last_opened = graves.last_opened;
         while graves.resets.ask_again(now, last_opened) {
-            due.extend(graves.waiting.pop_front());
+            due.extend(graves.waiting.pop_first().map(|(_, call)| call));
         }
         let next = graves.resets.next_at().filter(|_| graves.resets.waiting() > 0);
         (due, next)
@@ -199,7 +199,6 @@ where
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Until the peer has said its preface, or the connection has failed.
     pub(super) async fn hear(&mut self) -> Result<(), Option<h2::Error>> {
-        self.ping();
         poll_fn(|cx| match self.poll(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Err(None)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Some(error))),
@@ -210,6 +209,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     }
 
     pub(super) async fn run(mut self) {
+        // Not before the preface, which takes a peer as long as it likes: that is no round trip.
+        self.ping();
         // What has failed is told to the calls that are open, and those to come get another connection.
         let _ = poll_fn(|cx| self.poll(cx)).await;
         self.shared.slots.close();

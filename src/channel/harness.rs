@@ -9,8 +9,9 @@ use crate::time::Instant;
 /// What hyper's servers bear: streams that were reset before they were accepted.
 const BORNE: usize = 20;
 
-/// Within this, a peer that has read a PING has accepted all streams before it.
-const ACCEPTS: Duration = Duration::from_millis(100);
+/// Within this, a peer that has read a PING has accepted so many streams more, the oldest first; within ten times that,
+/// all of which it knew.
+const ACCEPTS: (Duration, usize) = (Duration::from_millis(100), 32);
 
 enum Frame {
     Open(u32),
@@ -25,8 +26,8 @@ struct Peer {
     /// Read, and not accepted; and whether it was reset.
     accepts: VecDeque<(u32, bool)>,
     accepted: Vec<u32>,
-    /// When it will have accepted what was before a PING.
-    accepts_by: Option<Instant>,
+    /// When it has answered a PING, and how much of what was before it has been accepted.
+    ponged: Option<(Instant, u32)>,
     has_pong: bool,
 }
 
@@ -37,7 +38,7 @@ impl Peer {
                 Frame::Open(stream) => self.accepts.push_back((stream, false)),
                 Frame::Ping => {
                     self.has_pong = true;
-                    self.accepts_by = Some(now + ACCEPTS);
+                    self.ponged = Some((now, 0));
                 }
                 Frame::Reset(stream) => {
                     self.accepted.retain(|it| *it != stream);
@@ -51,9 +52,23 @@ impl Peer {
         }
     }
 
-    fn accept(&mut self) {
-        self.accepted.extend(self.accepts.drain(..).filter(|it| !it.1).map(|it| it.0));
-        self.accepts_by = None;
+    fn accept(&mut self, most: usize) {
+        let most = most.min(self.accepts.len());
+        self.accepted.extend(self.accepts.drain(..most).filter(|it| !it.1).map(|it| it.0));
+    }
+}
+
+impl Peer {
+    fn work(&mut self, now: Instant) {
+        let Some((at, done)) = self.ponged else { return };
+        if done == 0 && at + ACCEPTS.0 <= now {
+            self.accept(ACCEPTS.1);
+            self.ponged = Some((at, 1));
+        }
+        if at + ACCEPTS.0 * 10 <= now {
+            self.accept(usize::MAX);
+            self.ponged = None;
+        }
     }
 }
 
@@ -90,7 +105,7 @@ pub fn resets(bytes: &[u8]) {
             2 => now += Duration::from_millis(amount.into()),
             3 => now += Duration::from_millis(u64::from(amount) * 100),
             4 => peer.read(now),
-            5 => peer.accept(),
+            5 => peer.accept(amount as usize),
             // It answers one, or our PING.
             6 if !peer.accepted.is_empty() => {
                 let at = amount as usize % peer.accepted.len();
@@ -104,9 +119,7 @@ pub fn resets(bytes: &[u8]) {
             7 if std::mem::take(&mut peer.has_pong) => resets.pong(now),
             _ => {}
         }
-        if peer.accepts_by.is_some_and(|by| by <= now) {
-            peer.accept();
-        }
+        peer.work(now);
         if resets.wants_ping(now) {
             resets.ping(now);
             peer.unread.push_back(Frame::Ping);

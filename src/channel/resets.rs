@@ -21,7 +21,7 @@
 //!
 //! 1. the peer begins to answer a stream that was opened after it, or
 //! 2. a PING that was sent after it is answered, and [`SETTLES`] has passed: hyper's servers read on while they
-//!    have streams to accept.
+//!    have streams to accept. They accept the oldest first, and so it is the oldest that are reset first.
 //!
 //! PINGs are asked for only when resets pile up, and no more than [`SILENT_PINGS`] between two answers:
 //! gRPC servers take more for an attack, too (gRFC A8: two "strikes", but for one every five minutes). A peer that

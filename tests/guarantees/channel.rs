@@ -119,7 +119,7 @@ async fn a_connection_that_is_not_made_in_time_is_told_apart() {
         }
     });
     let status = nap(channel.clone(), 0).await.unwrap_err();
-    assert_eq!(status.code(), Code::NotFound);
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
     assert_eq!(channel.stats().connections(), 1);
 }
 
@@ -656,8 +656,8 @@ async fn serves_in_a_process_of_its_own() {
     }
 }
 
-/// Has a server of tonic's stand still, and ten thousand calls expire, while one goes on. How that one ended.
-async fn many_expire<S, R>(open: impl FnOnce(SocketAddr) -> S) -> Result<u64, Status>
+/// Has a server of tonic's stand still, and so many calls expire, while one goes on. How that one ended.
+async fn many_expire<S, R>(count: usize, open: impl FnOnce(SocketAddr) -> S) -> Result<u64, Status>
 where
     S: Service<http::Request<tonic::body::Body>, Response = Response<R>>,
     S: Clone + Send + 'static,
@@ -673,7 +673,7 @@ where
     server.signal("STOP");
     let layer = ClientLayer::new().timeout(100 * MS);
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..10_000 {
+    for _ in 0..count {
         calls.spawn(unary(tower::Layer::layer(&layer, service.clone()), "/test.Test/Nap", 60_000));
     }
     while let Some(call) = within(calls.join_next()).await {
@@ -688,7 +688,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_expiries_on_a_server_that_stands_still_lose_no_connection() {
     let mut channel = None;
-    let healthy = many_expire(|address| {
+    let healthy = many_expire(10_000, |address| {
         channel.insert(ours(address, ClientLayer::new().peer("nap"))).clone()
     });
     assert_eq!(healthy.await.unwrap(), 2000);
@@ -700,14 +700,14 @@ async fn ten_thousand_expiries_on_a_server_that_stands_still_lose_no_connection(
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_tonics_channel_they_do() {
-    let healthy = many_expire(|address| endpoint(address).connect_lazy());
+    let healthy = many_expire(10_000, |address| endpoint(address).connect_lazy());
     println!("{:?}", healthy.await.expect_err("h2 bears more than it did"));
 }
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_hypers_client_they_do() {
-    let healthy = many_expire(|address| {
+    let healthy = many_expire(10_000, |address| {
         let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .http2_only(true)
             .build_http::<tonic::body::Body>();
