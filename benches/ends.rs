@@ -19,14 +19,17 @@ mod numbers;
 mod rpc;
 mod support;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use deadbeat::channel;
 use deadbeat::propagation::grpc::{ClientLayer, Grpc, ServerLayer};
+use deadbeat::serve::Server;
 use rpc::{Echo, Round, interval, median, round, sorted, streams};
 use support::is_test;
 use tokio::task::AbortHandle;
-use tonic::transport::{Endpoint, Server, server::TcpIncoming};
+use tonic::service::Routes;
+use tonic::transport::{Endpoint, server::TcpIncoming};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
@@ -35,9 +38,11 @@ enum Side {
 }
 
 /// A client and a server.
-const SYSTEMS: [(&str, Side, Side); 2] = [
+const SYSTEMS: [(&str, Side, Side); 4] = [
     ("tonic to tonic", Side::Tonic, Side::Tonic),
     ("deadbeat to tonic", Side::Deadbeat, Side::Tonic),
+    ("tonic to deadbeat", Side::Tonic, Side::Deadbeat),
+    ("deadbeat to deadbeat", Side::Deadbeat, Side::Deadbeat),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -49,22 +54,31 @@ struct Load {
     numbers: Option<u64>,
 }
 
-async fn serve(side: Side, deadline: Option<Duration>) -> (std::net::SocketAddr, AbortHandle) {
-    let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address"));
-    let incoming = incoming.expect("a port").with_nodelay(Some(true));
-    let at = incoming.local_addr().expect("bound");
-    let mut server = Server::builder();
-    let serving = match (side, deadline) {
-        (Side::Tonic, deadline) => tokio::spawn(async move {
+async fn serve(side: Side, deadline: Option<Duration>) -> (SocketAddr, AbortHandle) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let serving = match side {
+        Side::Tonic => {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let mut server = tonic::transport::Server::builder();
             if let Some(deadline) = deadline {
                 server = server.timeout(deadline);
             }
-            server.add_service(Echo).serve_with_incoming(incoming).await
-        }),
-        (Side::Deadbeat, _) => tokio::spawn(async move {
+            tokio::spawn(async move {
+                let served = server.add_service(Echo).serve_with_incoming(incoming).await;
+                served.expect("it serves");
+            })
+        }
+        Side::Deadbeat => {
             let layer = ServerLayer::new().maximum(Duration::from_secs(60));
-            server.layer(layer).add_service(Echo).serve_with_incoming(incoming).await
-        }),
+            let server = match deadline {
+                Some(_) => Server::grpc(Routes::new(Echo)).deadlines(layer),
+                None => Server::grpc(Routes::new(Echo)),
+            };
+            tokio::spawn(async move { server.listen(listener).run().await.expect("it serves") })
+        }
     };
     (at, serving.abort_handle())
 }
@@ -134,7 +148,7 @@ fn main() {
             let what = numbers.map_or("unary".into(), |numbers| format!("stream of {numbers}"));
             let with = if limited { "a deadline" } else { "no deadline" };
             println!("\n{what}, {with}, {concurrent} at a time");
-            println!("{:<20}{:>10}{:>11}{:>11}  of tonic", "system", "per s", "p50", "p99");
+            println!("{:<22}{:>10}{:>11}{:>11}  of tonic", "system", "per s", "p50", "p99");
             for (at, (name, ..)) in SYSTEMS.into_iter().enumerate() {
                 show(name, &all[at], &all[0]);
             }
@@ -149,7 +163,7 @@ fn show(name: &str, rounds: &[Round], tonics: &[Round]) {
         sorted(rounds.iter().zip(tonics).map(|(it, tonic)| it.per_second / tonic.per_second));
     let (low, high) = interval(&ratios);
     println!(
-        "{name:<20}{:>10.0}{:>11.1}{:>11.1}  {:.3} ({low:.3} to {high:.3})",
+        "{name:<22}{:>10.0}{:>11.1}{:>11.1}  {:.3} ({low:.3} to {high:.3})",
         median(rounds.iter().map(|round| round.per_second)),
         us(|round| round.p50),
         us(|round| round.p99),
