@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo bench --all-features --bench ends
+//! cargo bench --all-features --bench ends -- stream
 //! ```
 //!
 //! Both sides are in this process, on one multi-threaded runtime, over one TCP connection, with a handler that
@@ -125,6 +126,8 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut rng = fastrand::Rng::with_seed(0x5eed);
     println!("{rounds} rounds, interleaved; times in µs");
+    // Of the cases, those that have all of this in their titles.
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
     for (numbers, limited) in [(None, false), (None, true), (Some(1000), false), (Some(1000), true)]
     {
         for concurrent in [1, 64, 512] {
@@ -134,6 +137,12 @@ fn main() {
                 (Some(_), 1) => calls / 512,
                 (Some(_), _) => (calls / 256).max(concurrent),
             };
+            let what = numbers.map_or("unary".into(), |numbers| format!("stream of {numbers}"));
+            let with = if limited { "a deadline" } else { "no deadline" };
+            let title = format!("{what}, {with}, {concurrent} at a time");
+            if !wanted.iter().all(|it| title.contains(it.as_str())) {
+                continue;
+            }
             let mut all: [Vec<Round>; SYSTEMS.len()] = Default::default();
             for _ in 0..rounds {
                 let deadline = limited.then(|| Duration::from_millis(rng.u64(5000..20_000)));
@@ -145,9 +154,7 @@ fn main() {
                     all[at].push(runtime.block_on(run(client, server, load)));
                 }
             }
-            let what = numbers.map_or("unary".into(), |numbers| format!("stream of {numbers}"));
-            let with = if limited { "a deadline" } else { "no deadline" };
-            println!("\n{what}, {with}, {concurrent} at a time");
+            println!("\n{title}");
             println!("{:<22}{:>10}{:>11}{:>11}  of tonic", "system", "per s", "p50", "p99");
             for (at, (name, ..)) in SYSTEMS.into_iter().enumerate() {
                 show(name, &all[at], &all[0]);
