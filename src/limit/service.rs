@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
 use super::body::Slot;
 use super::layer::Config;
 use super::{LimitFuture, Rejected, ResponseBody};
-use crate::propagation::Protocol;
 use crate::propagation::dispatch::Dispatch;
+use crate::propagation::http::DEADLINE_EXCEEDED;
+use crate::propagation::{Protocol, blame};
 
 /// The service of a [`LimitLayer`](super::LimitLayer).
 ///
@@ -42,7 +43,12 @@ impl<P: Protocol> Config<P> {
         drop(body);
         let manner = P::manner(&head);
         match rejected.expired() {
-            Some(expired) => self.protocol.answer_expired(&manner, expired),
+            Some(expired) => {
+                let mut answer = self.protocol.answer_expired(&manner, expired);
+                let whose = HeaderValue::from_static(blame::whose(expired.origin()));
+                answer.headers_mut().insert(DEADLINE_EXCEEDED, whose);
+                answer
+            }
             None => self.protocol.answer_unavailable(&manner, &rejected.to_string()),
         }
     }
