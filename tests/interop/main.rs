@@ -18,6 +18,7 @@ mod expiry;
 mod malformed;
 mod proxy;
 mod resets;
+mod serve;
 mod tonic;
 mod values;
 

@@ -34,10 +34,14 @@ pub(crate) enum Table {
     Channel,
     /// The same at the level of frames.
     ChannelFrames,
+    /// What our server does for the calls of peers.
+    Serve,
+    /// The same at the level of frames.
+    ServeFrames,
 }
 
 impl Table {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Versions,
         Self::Sent,
         Self::Received,
@@ -53,6 +57,8 @@ impl Table {
         Self::ConnectTheirDeadline,
         Self::Channel,
         Self::ChannelFrames,
+        Self::Serve,
+        Self::ServeFrames,
     ];
 
     /// As in the page's marks.
@@ -69,10 +75,11 @@ impl Table {
             }
             Self::Received => ("timeout", &["grpcio", "grpc-js", "grpc-go", "connect-es"]),
             Self::Malformed => ("`grpc-timeout`", &["Ignore", "Reject", "Lenient"]),
-            Self::OurDeadline | Self::TheirDeadline | Self::Channel => {
+            Self::OurDeadline | Self::TheirDeadline | Self::Channel | Self::Serve => {
                 ("", &["grpcio", "grpc-js", "grpc-go", "connect-es", "Node's http2"])
             }
             Self::ChannelFrames => ("Python's h2", &["our call", "it sees"]),
+            Self::ServeFrames => ("Python's h2", &["it sees", "our handler"]),
             Self::Resets => ("the server", &["before", "after"]),
             Self::Tonic => ("", &["before the head", "in a stream of answers", "in an upload"]),
             Self::Chain => ("", &["grpc-js calls us", "we call grpcio"]),

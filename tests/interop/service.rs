@@ -11,7 +11,9 @@ use ::tonic::server::NamedService;
 use ::tonic::transport::{Channel, Endpoint};
 use ::tonic::{Code, Request, Response, Status, Streaming, body::Body};
 use bytes::{Buf, Bytes};
+use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::grpc::{Grpc, RequestDeadline, ServerLayer, Stats};
+use deadbeat::serve::{Listener, Server};
 use deadbeat::time::{Duration, sleep};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -239,6 +241,33 @@ pub(crate) fn serve_tonic(layer: Option<ServerLayer>) -> Served {
         tokio::spawn(server.serve_with_incoming(incoming));
     }
     Served { at, stats, events }
+}
+
+/// Serves with our own server, and tells what that has counted, too.
+pub(crate) fn serve_ours(layer: ServerLayer) -> (Served, deadbeat::serve::Stats) {
+    let stats = layer.stats();
+    let (tell, events) = unbounded_channel();
+    let (at, counted) = run(Server::grpc(Interop { tell, relay: None }).deadlines(layer));
+    (Served { at, stats, events }, counted)
+}
+
+/// Has a server of ours run, until the test is over. Returns where.
+pub(crate) fn run<S, R>(server: Server<S, Grpc>) -> (String, deadbeat::serve::Stats)
+where
+    S: Service<
+            ::http::Request<RequestBody<hyper::body::Incoming, Grpc>>,
+            Response = ::http::Response<R>,
+        >,
+    S: Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    let server = server.listen(Listener::bind("127.0.0.1:0").expect("loopback has ports"));
+    let at = server.addresses().expect("it is bound")[0].tcp().expect("it is TCP").to_string();
+    let stats = server.stats();
+    tokio::spawn(server.run());
+    (at, stats)
 }
 
 /// Serves HTTP/1 and HTTP/2, and tells what arrives. Returns where.

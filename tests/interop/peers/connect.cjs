@@ -69,7 +69,7 @@ function serve({ http1, maximum_ms }) {
   });
 }
 
-async function call({ to, method: name, timeout_ms, grpc, http1, cancel_ms }) {
+async function call({ to, method: name, timeout_ms, grpc, http1, cancel_ms, count = 1 }) {
   const options = { baseUrl: `http://${to}`, httpVersion: http1 ? '1.1' : '2', useBinaryFormat: !!grpc };
   const transport = grpc ? connect.createGrpcTransport(options) : connect.createConnectTransport(options);
   const client = createClient(Interop, transport);
@@ -82,7 +82,7 @@ async function call({ to, method: name, timeout_ms, grpc, http1, cancel_ms }) {
     await new Promise(() => {});
   }
   try {
-    if (name === 'Echo') await client.echo({}, limits);
+    if (name === 'Echo') for (let left = count; left > 0; left -= 1) await client.echo({}, limits);
     if (name === 'Never') await client.never({}, limits);
     if (name === 'Stream') for await (const _ of client.stream({}, limits)) messages += 1;
     if (name === 'Upload') await client.upload(endless(), limits);

@@ -157,7 +157,7 @@ def call(command):
     """One call, or as many as `count`, on a connection. How each ended."""
     host, port = command["to"].split(":")
     sock = socket.create_connection((host, int(port)))
-    sock.settimeout(20)
+    sock.settimeout(command.get("patience_ms", 20_000) / 1000)
     conn = connection(True, command)
     conn.initiate_connection()
     seen = {}

@@ -81,6 +81,7 @@ type command struct {
 	Method    string   `json:"method"`
 	TimeoutMs *float64 `json:"timeout_ms"`
 	CancelMs  *float64 `json:"cancel_ms"`
+	Count     int      `json:"count"`
 }
 
 func ms(it float64) time.Duration {
@@ -107,8 +108,12 @@ func call(it command) (line, error) {
 	}
 	desc := grpc.StreamDesc{ServerStreams: it.Method != "Upload", ClientStreams: it.Method == "Upload"}
 	messages := 0
-	stream, err := conn.NewStream(ctx, &desc, prefix+it.Method, grpc.ForceCodec(empty{}))
-	if err == nil {
+	// Once, if it isn't told how often.
+	for done := 0; err == nil && (done == 0 || done < it.Count); done++ {
+		stream, failed := conn.NewStream(ctx, &desc, prefix+it.Method, grpc.ForceCodec(empty{}))
+		if err = failed; err != nil {
+			break
+		}
 		stream.SendMsg(nil)
 		if it.Method != "Upload" {
 			stream.CloseSend()

@@ -46,7 +46,7 @@ function serve() {
   });
 }
 
-function call({ to, method: name, timeout_ms, cancel_ms }) {
+function call({ to, method: name, timeout_ms, cancel_ms, count = 1 }) {
   const client = new grpc.Client(to, grpc.credentials.createInsecure());
   const { path, requestStream, responseStream } = service[name];
   const options = timeout_ms === undefined ? {} : { deadline: Date.now() + timeout_ms };
@@ -64,7 +64,13 @@ function call({ to, method: name, timeout_ms, cancel_ms }) {
       calling = client.makeClientStreamRequest(path, empty, empty, new grpc.Metadata(), options, end);
       calling.write({});
     } else {
-      calling = client.makeUnaryRequest(path, empty, empty, {}, new grpc.Metadata(), options, end);
+      let left = count;
+      const again = (error) => {
+        if (error || left === 0) return end(error);
+        left -= 1;
+        calling = client.makeUnaryRequest(path, empty, empty, {}, new grpc.Metadata(), options, again);
+      };
+      again(null);
     }
     if (cancel_ms !== undefined) setTimeout(() => calling.cancel(), cancel_ms);
   });

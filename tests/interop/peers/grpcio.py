@@ -87,6 +87,10 @@ def call(command):
 
     with grpc.insecure_channel(command["to"]) as channel:
         try:
+            if "count" in command:
+                for _ in range(command["count"]):
+                    channel.unary_unary(PREFIX + name)(b"", timeout=limit)
+                return {"code": 0, "message": "", "messages": messages}
             if name in STREAMS:
                 calling = channel.unary_stream(PREFIX + name)(b"", timeout=limit)
             elif name in UPLOADS:
