@@ -66,7 +66,7 @@ impl Limiter {
         Self(Arc::new(Shared { core, most_queued: settings.queue, meters: LimitMeters::new() }))
     }
 
-    /// Waits for a slot, with the deadline that is [current](crate::deadline::current) at the first poll.
+    /// Waits for a slot, with the deadline that is [`current`] at the first poll.
     ///
     /// # Timing
     ///

@@ -1,6 +1,6 @@
 //! Blame that travels back: what the services that a call has passed tell of where its time went, as bytes.
 //!
-//! No clock, no I/O. [`encode`] makes a header's value of [`Hop`]s, [`decode`] makes hops of any bytes.
+//! No clock, no I/O. [`encode()`] makes a header's value of [`Hop`]s, [`decode()`] makes hops of any bytes.
 //!
 //! ```
 //! use deadbeat::deadline::{self, Hop};
