@@ -67,9 +67,9 @@ pub(crate) fn parse() -> Command {
             seed: args.seed,
             json: args.json,
         }),
-        Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next }) => {
+        Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next, slots }) => {
             let budget = demo::Budget(budget);
-            Command::DemoService(demo::ServiceSettings { hop, side, budget, next })
+            Command::DemoService(demo::ServiceSettings { hop, side, budget, next, slots })
         }
     }
 }
@@ -108,8 +108,8 @@ enum Subcommands {
     /// Shows what deadlines that travel are worth
     ///
     /// Three services in processes of their own, and a client whose call goes through all of them: in time,
-    /// too late, and too late with tonic's own timeouts, side by side. Some ten seconds; traffic to
-    /// loopback only.
+    /// too late, and too late with tonic's own timeouts, side by side; then more calls than one of them can do. Some
+    /// ten seconds; traffic to loopback only.
     Demo(DemoArgs),
     /// Shows what a server gets done that is asked for more than it can do
     ///
@@ -338,6 +338,8 @@ struct DemoServiceArgs {
     budget: Duration,
     #[arg(long)]
     next: u16,
+    #[arg(long)]
+    slots: Option<usize>,
 }
 
 /// A name in `--systems`.
