@@ -57,19 +57,13 @@ pub(crate) fn parse() -> Command {
         Subcommands::Demo(DemoArgs { budget, json }) => {
             Command::Demo(demo::Settings { budget: demo::Budget(budget), json })
         }
-        Subcommands::Overload(args) => Command::Overload(overload::Settings {
-            systems: args.systems,
-            loads: args.loads,
-            slots: args.slots,
-            service: args.service,
-            deadline: args.deadline,
-            duration: args.duration,
-            seed: args.seed,
-            json: args.json,
-        }),
-        Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next }) => {
+        Subcommands::Overload(args) => match args.resolve() {
+            Ok(settings) => Command::Overload(settings),
+            Err(message) => refuse("overload", ErrorKind::InvalidValue, &message),
+        },
+        Subcommands::DemoService(DemoServiceArgs { hop, side, budget, next, slots }) => {
             let budget = demo::Budget(budget);
-            Command::DemoService(demo::ServiceSettings { hop, side, budget, next })
+            Command::DemoService(demo::ServiceSettings { hop, side, budget, next, slots })
         }
     }
 }
@@ -108,14 +102,14 @@ enum Subcommands {
     /// Shows what deadlines that travel are worth
     ///
     /// Three services in processes of their own, and a client whose call goes through all of them: in time,
-    /// too late, and too late with tonic's own timeouts, side by side. Some ten seconds; traffic to
-    /// loopback only.
+    /// too late, and too late with tonic's own timeouts, side by side; then more calls than one of them can do. Some
+    /// ten seconds; traffic to loopback only.
     Demo(DemoArgs),
     /// Shows what a server gets done that is asked for more than it can do
     ///
     /// A server of gRPC with so many workers, and a client that calls at a rate of its own, over loopback: with
-    /// tonic's timeouts alone, with its limit of concurrency, and with a limiter that knows deadlines. Without
-    /// options: about a minute, and a table.
+    /// tonic's timeouts alone, with its limit of concurrency, and with a limiter that knows deadlines and
+    /// our own ends. Without options: about a minute, and a table; `--plot` draws it.
     Overload(OverloadArgs),
     #[command(name = demo::SERVICE, hide = true)]
     DemoService(DemoServiceArgs),
@@ -328,6 +322,13 @@ struct OverloadArgs {
     /// Write JSON to standard output, instead of the table
     #[arg(long)]
     json: bool,
+
+    /// Draw what was done in time of what was asked for to this file, .svg or .png, or none
+    #[arg(
+        long, value_name = "FILE", default_value = "none", value_parser = plot,
+        allow_hyphen_values = true
+    )]
+    plot: Plot,
 }
 
 #[derive(Debug, Args)]
@@ -338,6 +339,8 @@ struct DemoServiceArgs {
     budget: Duration,
     #[arg(long)]
     next: u16,
+    #[arg(long)]
+    slots: Option<usize>,
 }
 
 /// A name in `--systems`.
@@ -415,6 +418,22 @@ impl PrecisionArgs {
             json: self.json,
             csv,
             plot,
+        })
+    }
+}
+
+impl OverloadArgs {
+    fn resolve(self) -> Result<overload::Settings, String> {
+        Ok(overload::Settings {
+            systems: self.systems,
+            loads: self.loads,
+            slots: self.slots,
+            service: self.service,
+            deadline: self.deadline,
+            duration: self.duration,
+            seed: self.seed,
+            json: self.json,
+            plot: self.plot.resolve()?,
         })
     }
 }

@@ -2,10 +2,11 @@
 
 use super::moment;
 use super::story::{Budget, Hop, Side};
+use super::waiting::{Waiting, chain, own};
 use bytes::Bytes;
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::client::Client;
-use deadbeat::propagation::http::{ClientLayer, Http, RequestDeadline};
+use deadbeat::propagation::http::{ClientLayer, Http, RequestDeadline, blame};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -34,6 +35,9 @@ pub(super) struct Sight {
     pub(super) status: Option<StatusCode>,
     /// Whether it was told that the deadline has passed, and which.
     pub(super) is_deadline_exceeded: bool,
+    /// Who waited for whom, from the caller on, if that was told.
+    pub(super) blame: Vec<Waiting>,
+    /// The same in words; or the answer.
     pub(super) text: String,
 }
 
@@ -57,28 +61,42 @@ impl Caller {
     pub(super) async fn call(&mut self, url: &str) -> Result<Sight, Box<dyn Error>> {
         let mut request = Request::get(url).body(Plain::new())?;
         let began_ns = moment::now_ns();
-        let (status, is_deadline_exceeded, text) = match self {
+        let (status, is_deadline_exceeded, blame, text) = match self {
             Self::Deadbeat(client, budget) => {
                 request.set_deadline(budget.0);
-                let answer = async { read(client.call(request).await?).await };
+                let answer = async {
+                    let answer = client.call(request).await?;
+                    let blame = blame(&answer).cloned();
+                    Ok::<_, deadbeat::propagation::http::Error>((blame, read(answer).await?))
+                };
                 match answer.await {
-                    Ok((status, text)) => {
-                        (Some(status), status == StatusCode::GATEWAY_TIMEOUT, text)
+                    Ok((blame, (status, text))) => {
+                        let is_exceeded = status == StatusCode::GATEWAY_TIMEOUT;
+                        match blame {
+                            Some(blame) => {
+                                let text = blame.to_string();
+                                (Some(status), is_exceeded, chain(*budget, &blame), text)
+                            }
+                            None => (Some(status), is_exceeded, vec![], text),
+                        }
                     }
-                    Err(error) if error.is_expired() => (None, true, error.to_string()),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => match error.expired() {
+                        Some(expired) => (None, true, own(*budget, expired), error.to_string()),
+                        None => return Err(error.into()),
+                    },
                 }
             }
             Self::Tonic(client, budget) => {
                 let answer = async { Ok(read(client.request(request).await?).await?) };
                 match tokio::time::timeout(budget.0, answer).await {
-                    Ok(Ok((status, text))) => (Some(status), false, text),
+                    Ok(Ok((status, text))) => (Some(status), false, vec![], text),
                     Ok(Err(error)) => return Err(error),
-                    Err(elapsed) => (None, false, elapsed.to_string()),
+                    Err(elapsed) => (None, false, vec![], elapsed.to_string()),
                 }
             }
         };
-        Ok(Sight { began_ns, ended_ns: moment::now_ns(), status, is_deadline_exceeded, text })
+        let ended_ns = moment::now_ns();
+        Ok(Sight { began_ns, ended_ns, status, is_deadline_exceeded, blame, text })
     }
 }
 

@@ -23,6 +23,25 @@ pub(super) struct Fleet {
     _services: [Process; 3],
 }
 
+/// A `stock` alone, that works on so many calls at once.
+#[derive(Debug)]
+pub(super) struct Stock {
+    pub(super) port: u16,
+    /// Which nobody reads; while it is here, it is written.
+    _events: UnboundedReceiver<(Hop, Event)>,
+    _service: Process,
+}
+
+impl Stock {
+    pub(super) async fn start(budget: Budget, slots: usize) -> Result<Self, Box<dyn Error>> {
+        let (tell, mut events) = unbounded_channel();
+        let slots = format!("--slots={slots}");
+        let service = Process::start_with(Hop::Stock, Side::Deadbeat, budget, 0, &[slots], tell)?;
+        let port = listening(&mut events, Hop::Stock).await?;
+        Ok(Self { port, _events: events, _service: service })
+    }
+}
+
 #[derive(Debug)]
 struct Process(Child);
 
@@ -63,9 +82,21 @@ impl Process {
         next: u16,
         tell: UnboundedSender<(Hop, Event)>,
     ) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(hop, side, budget, next, &[], tell)
+    }
+
+    fn start_with(
+        hop: Hop,
+        side: Side,
+        budget: Budget,
+        next: u16,
+        more: &[String],
+        tell: UnboundedSender<(Hop, Event)>,
+    ) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new(env::current_exe()?)
             .args([SERVICE, hop.name(), side.name()])
             .args([format!("--budget={}us", budget.0.as_micros()), format!("--next={next}")])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

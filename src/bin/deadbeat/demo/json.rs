@@ -1,8 +1,10 @@
 //! What was seen, as JSON: docs/demo.md says what each member is.
 
 use super::event::End;
+use super::overload::Overload;
 use super::play::Played;
-use super::story::{Budget, Hop, ITEMS, Side};
+use super::story::{Budget, Hop, ITEMS, SLOTS, Side};
+use super::waiting::Waiting;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,6 +15,7 @@ struct Document<'a> {
     allowance_us: u64,
     items: u32,
     calls: Vec<Call<'a>>,
+    overload: Option<Rush<'a>>,
 }
 
 #[derive(Serialize)]
@@ -31,6 +34,30 @@ struct Caller<'a> {
     deadline_exceeded: bool,
     after_us: u64,
     text: &'a str,
+    blame: Vec<Waited<'a>>,
+}
+
+#[derive(Serialize)]
+struct Waited<'a> {
+    who: &'a str,
+    on: Option<&'a str>,
+    waited_ms: f64,
+    budget_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Rush<'a> {
+    calls: usize,
+    slots: usize,
+    item_us: u64,
+    in_time: usize,
+    in_time_p50_us: u64,
+    too_late: usize,
+    rejected: usize,
+    told_p50_us: u64,
+    told_p95_us: u64,
+    told_max_us: u64,
+    text: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -60,12 +87,18 @@ struct Work {
 }
 
 /// Writes one object.
-pub(super) fn write(out: &mut impl Write, budget: Budget, calls: &[Played]) -> io::Result<()> {
+pub(super) fn write(
+    out: &mut impl Write,
+    budget: Budget,
+    calls: &[Played],
+    overload: Option<&Overload>,
+) -> io::Result<()> {
     let document = Document {
         budget_us: us(budget.0),
         allowance_us: us(budget.allowance()),
         items: ITEMS,
         calls: calls.iter().map(|played| call(budget, played)).collect(),
+        overload: overload.map(|seen| rush(budget, seen)),
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
@@ -82,6 +115,7 @@ fn call(budget: Budget, played: &Played) -> Call<'_> {
             deadline_exceeded: sight.is_deadline_exceeded,
             after_us: us(played.took()),
             text: &sight.text,
+            blame: sight.blame.iter().map(waited).collect(),
         },
         hops: Hop::ALL.iter().filter_map(|&hop| stay(budget, played, hop)).collect(),
         work: played.work_ended().map(|(at_ns, end)| Work {
@@ -90,6 +124,31 @@ fn call(budget: Budget, played: &Played) -> Call<'_> {
             ended_us: us(played.since_begin(at_ns)),
             end,
         }),
+    }
+}
+
+fn waited(waiting: &Waiting) -> Waited<'_> {
+    Waited {
+        who: &waiting.who,
+        on: waiting.on.as_deref(),
+        waited_ms: ms(waiting.waited),
+        budget_ms: ms(waiting.budget),
+    }
+}
+
+fn rush(budget: Budget, seen: &Overload) -> Rush<'_> {
+    Rush {
+        calls: seen.calls(),
+        slots: SLOTS.into(),
+        item_us: us(budget.rush_item()),
+        in_time: seen.in_time.len(),
+        in_time_p50_us: us(seen.in_time.percentile(50)),
+        too_late: seen.too_late,
+        rejected: seen.rejected.len(),
+        told_p50_us: us(seen.rejected.percentile(50)),
+        told_p95_us: us(seen.rejected.percentile(95)),
+        told_max_us: us(seen.rejected.max()),
+        text: seen.text.as_deref(),
     }
 }
 
@@ -115,6 +174,11 @@ fn stay(budget: Budget, played: &Played, hop: Hop) -> Option<Stay<'_>> {
         heard: stay.heard.map(|(from, code, text)| Heard { from, code, text }),
         ran_on_us: us(played.ran_on(hop)),
     })
+}
+
+/// To a microsecond.
+fn ms(duration: Duration) -> f64 {
+    us(duration) as f64 / 1e3
 }
 
 fn us(duration: Duration) -> u64 {

@@ -2,7 +2,8 @@
 //!
 //! A client asks `gateway`, which asks `orders`, which asks `stock`: three services in processes of their own,
 //! over loopback. Once in time, once with a `stock` that has turned slow; and then the latter on two sides,
-//! deadlines that travel and tonic's own timeouts, for each of the ways in which a service may do its work.
+//! deadlines that travel and tonic's own timeouts, for each of the ways in which a service may do its work. Last,
+//! more calls than `stock` can do ([`overload`]).
 //!
 //! Nothing is told that wasn't seen: the services report what happens as it does ([`event`]), the parent puts
 //! it together ([`play`]). *When nobody waited any more* is when the client's call has returned.
@@ -15,9 +16,11 @@ mod json;
 mod link;
 mod moment;
 mod narrate;
+mod overload;
 mod play;
 mod service;
 mod story;
+mod waiting;
 
 #[allow(clippy::all, clippy::use_self, unnameable_types, unreachable_pub, reason = "generated")]
 mod proto {
@@ -33,6 +36,7 @@ use caller::Caller;
 use deadbeat::clock::{Clock, JumpKind};
 use fleet::Fleet;
 use indicatif::{ProgressBar, ProgressStyle};
+use overload::Overload;
 use play::{Played, play};
 use std::error::Error;
 use std::future::poll_fn;
@@ -58,28 +62,35 @@ pub(crate) struct Settings {
 /// A process or port that the system refuses, a service that fails.
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut calls = Vec::new();
+    let (mut calls, mut overload) = (Vec::new(), None);
     let played = runtime.block_on(async {
         tokio::select! {
-            played = play_all(settings, &mut calls) => played,
+            played = play_all(settings, &mut calls, &mut overload) => played,
             () = interrupted() => Ok(()),
         }
     });
     let mut out = io::stdout().lock();
     if settings.json {
-        json::write(&mut out, settings.budget, &calls)?;
+        json::write(&mut out, settings.budget, &calls, overload.as_ref())?;
     } else {
         narrate::compare(&mut out, settings.budget, &calls)?;
+        if let Some(overload) = &overload {
+            narrate::overload(&mut out, settings.budget, overload)?;
+        }
     }
     out.flush()?;
     played
 }
 
-async fn play_all(settings: &Settings, calls: &mut Vec<Played>) -> Result<(), Box<dyn Error>> {
+async fn play_all(
+    settings: &Settings,
+    calls: &mut Vec<Played>,
+    overload: &mut Option<Overload>,
+) -> Result<(), Box<dyn Error>> {
     let (budget, scenes, ink) = (settings.budget, Scene::all(), Ink::of_locale());
     // Hidden unless standard error is a terminal.
-    let progress = ProgressBar::new(scenes.len() as u64).with_style(
-        ProgressStyle::with_template("{msg:28} {bar:32} {pos}/{len} calls")
+    let progress = ProgressBar::new(scenes.len() as u64 + 1).with_style(
+        ProgressStyle::with_template("{msg:28} {bar:32} {pos}/{len} scenes")
             .expect("the template is valid"),
     );
     if !settings.json {
@@ -112,6 +123,19 @@ async fn play_all(settings: &Settings, calls: &mut Vec<Played>) -> Result<(), Bo
         }
         calls.push(played);
         progress.inc(1);
+    }
+    drop(stage);
+    progress.set_message("overload");
+    let mut again = TRIES - 1;
+    loop {
+        let before = stalls();
+        let seen = overload::play(budget).await?;
+        if again == 0 || stalls() == before {
+            *overload = Some(seen);
+            break;
+        }
+        again -= 1;
+        progress.suspend(|| eprintln!("the machine stood still during the calls, so once more"));
     }
     progress.finish_and_clear();
     Ok(())

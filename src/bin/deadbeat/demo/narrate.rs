@@ -2,8 +2,9 @@
 
 use super::bars::Ink;
 use super::event::End;
+use super::overload::Overload;
 use super::play::Played;
-use super::story::{Budget, Hop, ITEMS, Side};
+use super::story::{Budget, Hop, ITEMS, RUSH, SLOTS, Side};
 use http::StatusCode;
 use humantime::format_duration;
 use std::io::{self, Write};
@@ -86,18 +87,20 @@ fn slow(out: &mut impl Write, budget: Budget, ink: Ink, played: &Played) -> io::
     )
 }
 
-/// What a call to the next hop came to.
+/// What a call to the next hop came to: what each hop has told on a line of its own.
 fn blame(out: &mut impl Write, hop: Hop, next: Hop, code: &str, text: &str) -> io::Result<()> {
     write!(out, "\n  {hop}, of its call to {next}: {code}")?;
-    let mut column = WIDE;
-    for word in text.split_whitespace() {
-        let width = word.chars().count() + 1;
-        if column + width > WIDE {
-            write!(out, "\n   ")?;
-            column = 3;
+    for (index, told) in text.split("; ").enumerate() {
+        let (indent, mut column) = (if index == 0 { 4 } else { 6 }, WIDE);
+        for word in told.split_whitespace() {
+            let width = word.chars().count() + 1;
+            if column + width > WIDE {
+                write!(out, "\n{:width$}", "", width = indent - 1)?;
+                column = indent - 1;
+            }
+            write!(out, " {word}")?;
+            column += width;
         }
-        write!(out, " {word}")?;
-        column += width;
     }
     writeln!(out)
 }
@@ -159,8 +162,8 @@ pub(super) fn compare(out: &mut impl Write, budget: Budget, calls: &[Played]) ->
         out,
         "\n  Items done for nobody: {} with deadlines that travel, {} without.\n\n\
          What is different between the two:\n\n  \
-         deadbeat  {timeout} set once, at the client; ClientLayer around each client, ServerLayer around\n            \
-         each service; deadbeat::spawn, deadbeat::spawn_blocking\n  \
+         deadbeat  {timeout} set once, at the client, by a ClientLayer; channel::Channel from each service\n            \
+         to the next, serve::Server for each; deadbeat::spawn, deadbeat::spawn_blocking\n  \
          tonic     {timeout} each: tokio::time::timeout at the client, Endpoint::timeout and\n            \
          Server::timeout at each hop; tokio::spawn, tokio::task::spawn_blocking\n\n\
          In its handler, both stop: a client that gives up hangs up, and each hop drops what it does\n\
@@ -169,6 +172,39 @@ pub(super) fn compare(out: &mut impl Write, budget: Budget, calls: &[Played]) ->
          that is told to stop finishes the item that it is at.",
         total(Side::Deadbeat),
         total(Side::Tonic)
+    )
+}
+
+/// More calls than can be done.
+pub(super) fn overload(out: &mut impl Write, budget: Budget, seen: &Overload) -> io::Result<()> {
+    writeln!(
+        out,
+        "\n4. More calls than `stock` can do: {SLOTS} at once, {} each; and {RUSH} times as many as that makes,\n   \
+         each with {}, straight from the client. A limiter stands before the work\n",
+        ms(budget.rush_item()),
+        format_duration(budget.0)
+    )?;
+    writeln!(
+        out,
+        "  {} calls in {}: {} served in time, {} rejected, {} too late",
+        seen.calls(),
+        format_duration(budget.rush()),
+        seen.in_time.len(),
+        seen.rejected.len(),
+        seen.too_late
+    )?;
+    writeln!(
+        out,
+        "  served:   half of them within {}, all within {}",
+        ms(seen.in_time.percentile(50)),
+        ms(seen.in_time.max())
+    )?;
+    let Some(text) = &seen.text else { return Ok(()) };
+    writeln!(
+        out,
+        "  rejected: half of them were told within {}, 95 of 100 within {}; the first one:\n            {text}",
+        ms(seen.rejected.percentile(50)),
+        ms(seen.rejected.percentile(95))
     )
 }
 

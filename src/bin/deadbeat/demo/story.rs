@@ -61,6 +61,15 @@ pub(crate) struct Budget(pub(crate) Duration);
 /// How many items a basket has.
 pub(super) const ITEMS: u32 = 60;
 
+/// How many calls `stock` works on at once when it is overloaded.
+pub(super) const SLOTS: u16 = 4;
+
+/// How many times as many are made as it can do.
+pub(super) const RUSH: u32 = 3;
+
+/// So many are made: the rush is as long as twenty of them.
+pub(super) const RUSH_CALLS: u32 = SLOTS as u32 * 20 * RUSH;
+
 impl Hop {
     pub(super) const ALL: [Self; 4] = [Self::Client, Self::Gateway, Self::Orders, Self::Stock];
 
@@ -142,6 +151,16 @@ impl Budget {
     /// All of them take three times the budget.
     pub(super) fn slow_item(self) -> Duration {
         self.0 * 3 / ITEMS
+    }
+
+    /// What each call takes that is one of too many.
+    pub(super) fn rush_item(self) -> Duration {
+        self.0 / 10
+    }
+
+    /// How long there are too many.
+    pub(super) fn rush(self) -> Duration {
+        self.rush_item() * 20
     }
 
     /// What each hop keeps of its time for the way back of an answer.

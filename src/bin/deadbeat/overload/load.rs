@@ -1,17 +1,21 @@
 //! The client: calls at a rate of its own.
 
-use super::Settings;
 use super::server::{METHOD, Serving};
+use super::{Settings, System};
+use deadbeat::channel;
+use deadbeat::propagation::grpc;
 use deadbeat::time::{Instant, sleep, sleep_until};
 use hdrhistogram::Histogram;
 use std::error::Error;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tonic::Request;
-use tonic::client::Grpc;
+use tonic::body::Body;
+use tonic::client::{Grpc, GrpcService};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::codegen::{Bytes, StdError};
+use tonic::transport::{self, Endpoint};
+use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 /// What became of the calls of a cell, once it was warm.
@@ -48,18 +52,63 @@ impl Counts {
     }
 }
 
+/// More calls than there are ever at once.
+const MANY: usize = 1 << 16;
+
+/// The client's end.
+#[derive(Clone)]
+enum Channel {
+    Tonic(transport::Channel),
+    Ours(channel::Channel<grpc::Grpc>),
+}
+
+impl Channel {
+    async fn to(serving: &Serving, system: System) -> Result<Self, Box<dyn Error>> {
+        let target = format!("http://{}", serving.address);
+        Ok(match system {
+            System::Tonic | System::TonicLimit => {
+                let endpoint = Endpoint::new(target)?.tcp_nodelay(true).buffer_size(MANY);
+                Self::Tonic(endpoint.connect().await?)
+            }
+            System::Deadbeat | System::DeadbeatNewest => {
+                let channel = channel::Channel::builder(target).max_in_flight(MANY);
+                Self::Ours(channel.build()?)
+            }
+        })
+    }
+
+    async fn work(self, deadline: Duration) -> Result<(), Status> {
+        match self {
+            Self::Tonic(channel) => work(channel, deadline).await,
+            Self::Ours(channel) => work(channel, deadline).await,
+        }
+    }
+}
+
+async fn work<S>(channel: S, deadline: Duration) -> Result<(), Status>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<StdError>,
+{
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::from_error(error.into()))?;
+    let mut request = Request::new(());
+    request.set_timeout(deadline);
+    let path = PathAndQuery::from_static(METHOD);
+    grpc.unary(request, path, ProstCodec::<(), ()>::default()).await.map(drop)
+}
+
 /// # Errors
 ///
 /// The server can't be reached.
 pub(super) async fn drive(
     serving: &Serving,
+    system: System,
     settings: &Settings,
     offered: f64,
 ) -> Result<Outcome, Box<dyn Error>> {
-    let endpoint = Endpoint::new(format!("http://{}", serving.address))?
-        .tcp_nodelay(true)
-        .buffer_size(1 << 16);
-    let channel = endpoint.connect().await?;
+    let channel = Channel::to(serving, system).await?;
     let mut rng = fastrand::Rng::with_seed(settings.seed);
     let start = Instant::now();
     let warm = start + settings.duration / 4;
@@ -111,12 +160,7 @@ async fn call(
     due: Instant,
     counts: bool,
 ) -> Option<Duration> {
-    let mut grpc = Grpc::new(channel);
-    grpc.ready().await.ok()?;
-    let mut request = Request::new(());
-    request.set_timeout(deadline);
-    let path = PathAndQuery::from_static(METHOD);
-    let answer = grpc.unary(request, path, ProstCodec::<(), ()>::default()).await;
+    let answer = channel.work(deadline).await;
     let took = due.elapsed();
     (answer.is_ok() && took <= deadline && counts).then_some(took)
 }

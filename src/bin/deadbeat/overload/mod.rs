@@ -2,12 +2,15 @@
 //!
 //! A server of gRPC, with so many workers that each take so long for a call, on a thread of its own; and a client
 //! that calls it over loopback at a rate that doesn't depend on the answers, and waits for each until its deadline.
-//! The client is the same for all: tonic's, with a timeout.
+//! Client and server are tonic's, with a timeout, or our own: `channel::Channel` and `serve::Server`.
 
 mod load;
+mod plot;
 mod report;
 mod server;
 
+use crate::boxinfo::BoxInfo;
+use crate::draw::PlotFile;
 use crate::interrupt;
 use load::Outcome;
 use server::Serving;
@@ -29,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) duration: Duration,
     pub(crate) seed: u64,
     pub(crate) json: bool,
+    pub(crate) plot: Option<PlotFile>,
 }
 
 impl Settings {
@@ -47,7 +51,7 @@ pub(crate) enum System {
     Tonic,
     /// tonic's limit of concurrency
     TonicLimit,
-    /// A limiter that knows deadlines
+    /// A limiter that knows deadlines, and our own client and server
     Deadbeat,
     /// The same, the newest first
     DeadbeatNewest,
@@ -83,7 +87,7 @@ struct Run {
 ///
 /// # Errors
 ///
-/// A port or thread that the system refuses, a server that can't be reached.
+/// A port or thread that the system refuses, a server that can't be reached, a plot that can't be written.
 pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut out = io::stdout().lock();
@@ -99,7 +103,7 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
             let offered = settings.capacity() * load;
             // Each has a server of its own, which has learned nothing yet.
             let serving = Serving::start(system, settings)?;
-            let outcome = runtime.block_on(load::drive(&serving, settings, offered))?;
+            let outcome = runtime.block_on(load::drive(&serving, system, settings, offered))?;
             let run = Run { system, offered, outcome };
             if !settings.json {
                 report::row(&mut out, settings, &run)?;
@@ -110,5 +114,14 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Box<dyn Error>> {
     if settings.json {
         report::json(&mut out, settings, &runs)?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    if let Some(file) = &settings.plot {
+        if runs.is_empty() {
+            eprintln!("no plot: no load was finished");
+        } else {
+            plot::draw(file, &BoxInfo::read().to_string(), settings, &runs)?;
+            eprintln!("plot: {}", file.path().display());
+        }
+    }
+    Ok(())
 }

@@ -16,15 +16,24 @@ fn ms(run: &Run, quantile: f64) -> f64 {
     us / 1000.0
 }
 
-pub(super) fn head(out: &mut impl Write, settings: &Settings) -> io::Result<()> {
-    writeln!(
-        out,
-        "{} slots of {:?}, so {:.0} calls a second; deadlines of {:?}\n",
+/// What is run.
+pub(super) fn headline(settings: &Settings) -> String {
+    format!(
+        "{} slots of {:?}, so {:.0} calls a second; deadlines of {:?}",
         settings.slots,
         settings.service,
         settings.capacity(),
         settings.deadline
-    )?;
+    )
+}
+
+/// Of the capacity, in percent.
+pub(super) fn goodput(settings: &Settings, run: &Run) -> f64 {
+    per_second(run.outcome.good, run) / settings.capacity() * 100.0
+}
+
+pub(super) fn head(out: &mut impl Write, settings: &Settings) -> io::Result<()> {
+    writeln!(out, "{}\n", headline(settings))?;
     writeln!(
         out,
         "{:<16} {:>8} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9}",
@@ -33,13 +42,12 @@ pub(super) fn head(out: &mut impl Write, settings: &Settings) -> io::Result<()> 
 }
 
 pub(super) fn row(out: &mut impl Write, settings: &Settings, run: &Run) -> io::Result<()> {
-    let good = per_second(run.outcome.good, run);
     writeln!(
         out,
         "{:<16} {:>7.1}x {:>8.0}% {:>8.0} {:>8.0} {:>8.0} {:>9.1} {:>9.1}",
         run.system,
         run.offered / settings.capacity(),
-        good / settings.capacity() * 100.0,
+        goodput(settings, run),
         per_second(run.outcome.wasted, run),
         per_second(run.outcome.rejected_expired, run),
         per_second(run.outcome.rejected_doomed, run),

@@ -2,12 +2,13 @@
 
 use super::{Settings, System};
 use deadbeat::limit::{self, Limiter, Order};
-use deadbeat::propagation::grpc::{LimitLayer, ServerLayer};
+use deadbeat::propagation::grpc::LimitLayer;
+use deadbeat::serve::{self, Listener};
 use deadbeat::time::sleep;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,6 +22,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
+use tower_layer::Layer;
 
 pub(super) const METHOD: &str = "/overload.Worker/Work";
 
@@ -41,11 +43,8 @@ pub(super) struct Serving {
 impl Serving {
     pub(super) fn start(system: System, settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let incoming = {
-            let _entered = runtime.enter();
-            TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.with_nodelay(Some(true))
-        };
-        let address = incoming.local_addr()?;
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = socket.local_addr()?;
         let order = match system {
             System::Tonic | System::TonicLimit => None,
             System::Deadbeat => Some(Order::OldestFirst),
@@ -61,25 +60,12 @@ impl Serving {
         };
         let (end, ended) = oneshot::channel::<()>();
         let (limit, slots) = (limiter.clone(), settings.slots);
+        let limit_of_tonic = (system == System::TonicLimit).then_some(slots);
         let thread = thread::Builder::new().name("server".into()).spawn(move || {
             runtime.block_on(async {
-                // The peer is our own, and may cancel as much as it likes.
-                let mut server = Server::builder()
-                    .max_concurrent_streams(MANY)
-                    .http2_max_pending_accept_reset_streams(Some(MANY as usize));
-                if system == System::TonicLimit {
-                    // There is one connection.
-                    server = server.concurrency_limit_per_connection(slots);
-                }
-                let serving: Pin<Box<dyn Future<Output = _>>> = match limit {
-                    None => Box::pin(server.add_service(worker).serve_with_incoming(incoming)),
-                    Some(limiter) => Box::pin(
-                        server
-                            .layer(ServerLayer::new())
-                            .layer(LimitLayer::new(limiter))
-                            .add_service(worker)
-                            .serve_with_incoming(incoming),
-                    ),
+                let serving: Pin<Box<dyn Future<Output = Result<(), Failure>>>> = match limit {
+                    None => Box::pin(tonic(socket, limit_of_tonic, worker)),
+                    Some(limiter) => Box::pin(ours(socket, limiter, worker)),
                 };
                 tokio::select! {
                     served = serving => {
@@ -93,6 +79,31 @@ impl Serving {
         })?;
         Ok(Self { address, worked, limiter, end: Some(end), thread: Some(thread) })
     }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// The peer of either is our own, and may cancel as much as it likes.
+async fn tonic(socket: TcpListener, limit: Option<usize>, worker: Worker) -> Result<(), Failure> {
+    socket.set_nonblocking(true)?;
+    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(socket)?);
+    let mut server = Server::builder()
+        .max_concurrent_streams(MANY)
+        .http2_max_pending_accept_reset_streams(Some(MANY as usize));
+    if let Some(slots) = limit {
+        // There is one connection.
+        server = server.concurrency_limit_per_connection(slots);
+    }
+    let incoming = incoming.with_nodelay(Some(true));
+    Ok(server.add_service(worker).serve_with_incoming(incoming).await?)
+}
+
+async fn ours(socket: TcpListener, limiter: Limiter, worker: Worker) -> Result<(), Failure> {
+    let server = serve::Server::grpc(LimitLayer::new(limiter).layer(worker))
+        .max_concurrent_streams(MANY)
+        .max_pending_resets(MANY as usize)
+        .listen(Listener::from(socket).trusted(true));
+    Ok(server.run().await?)
 }
 
 impl Drop for Serving {

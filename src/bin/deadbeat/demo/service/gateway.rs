@@ -1,7 +1,7 @@
 //! `gateway`: HTTP in front, gRPC behind.
 
 use super::visit::Visit;
-use super::{Failure, Limited, Settings, relay};
+use super::{Failure, Settings, relay};
 use crate::demo::event::What;
 use crate::demo::proto::orders_client::OrdersClient;
 use crate::demo::proto::{self, Order, Receipt};
@@ -10,27 +10,29 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::serve::ListenerExt;
+use deadbeat::channel::Channel;
+use deadbeat::propagation::grpc::Grpc;
 use deadbeat::propagation::http::ServerLayer;
+use deadbeat::serve::Server;
 use deadbeat::time::sleep;
 use http::StatusCode;
 use serde::Deserialize;
 use std::net::Ipv4Addr;
 use tokio::net::TcpListener;
-use tonic::transport::Channel;
+use tonic::transport;
 use tonic::{Code, Response, Status};
 
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
-    let channel = settings.channel().await?;
     let orders = match settings.side {
-        Side::Deadbeat => {
-            Orders::Deadbeat(OrdersClient::new(settings.limited(channel, Hop::Orders)))
-        }
-        Side::Tonic => Orders::Tonic(OrdersClient::new(channel)),
+        Side::Deadbeat => Orders::Deadbeat(OrdersClient::new(settings.channel(Hop::Orders)?)),
+        Side::Tonic => Orders::Tonic(OrdersClient::new(settings.tonic_channel().await?)),
     };
     let service = Service { budget: settings.budget, orders };
-    let mut router = Router::new().route("/checkout", get(checkout)).with_state(service);
+    let router = Router::new().route("/checkout", get(checkout)).with_state(service);
     if settings.side == Side::Deadbeat {
-        router = router.layer(ServerLayer::new());
+        let deadlines = ServerLayer::new().name(settings.hop.name());
+        let server = Server::http(router).deadlines(deadlines).listen(settings.listen()?);
+        return Ok(server.run().await?);
     }
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     What::Listening { port: listener.local_addr()?.port() }.tell();
@@ -49,8 +51,8 @@ struct Service {
 
 #[derive(Clone, Debug)]
 enum Orders {
-    Deadbeat(OrdersClient<Limited>),
-    Tonic(OrdersClient<Channel>),
+    Deadbeat(OrdersClient<Channel<Grpc>>),
+    Tonic(OrdersClient<transport::Channel>),
 }
 
 impl Orders {

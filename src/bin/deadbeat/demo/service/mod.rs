@@ -11,8 +11,11 @@ mod work;
 
 use super::event::What;
 use super::story::{Budget, Hop, Side};
+use deadbeat::channel::{self, Channel};
 use deadbeat::deadline::Expired;
-use deadbeat::propagation::{client::Client, grpc};
+use deadbeat::limit::Limiter;
+use deadbeat::propagation::grpc::{ClientLayer, Grpc, LimitLayer, ServerLayer};
+use deadbeat::serve::{self, Listener};
 use std::error::Error;
 use std::io;
 use std::net::Ipv4Addr;
@@ -20,7 +23,7 @@ use std::thread;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{self, Endpoint};
 use tower_layer::Layer;
 
 /// What the hidden command is called.
@@ -34,12 +37,11 @@ pub(crate) struct Settings {
     pub(crate) budget: Budget,
     /// The port of the next one.
     pub(crate) next: u16,
+    /// How many calls it works on at once, if that is limited: with deadlines that travel only.
+    pub(crate) slots: Option<usize>,
 }
 
 type Failure = Box<dyn Error>;
-
-/// A channel as it is, or with what is left of the deadline for each call.
-type Limited = Client<Channel, grpc::Grpc>;
 
 /// Serves until standard input ends, as it does when the parent does.
 ///
@@ -64,39 +66,55 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
 }
 
 impl Settings {
-    /// The channel to the next service, with tonic's timeout if that is the side. It is connected before the
-    /// first call, so that none takes time for that.
-    async fn channel(&self) -> Result<Channel, Failure> {
-        let mut endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.next))?;
-        if self.side == Side::Tonic {
-            endpoint = endpoint.timeout(self.budget.0);
-        }
-        Ok(endpoint.connect().await?)
+    /// The channel to the next service, by which a call has what is left of its deadline. It connects when it is
+    /// first called.
+    fn channel(&self, peer: Hop) -> Result<Channel<Grpc>, Failure> {
+        Ok(channel_to(self.next, peer, self.budget)?)
     }
 
-    /// The same with what travels.
-    fn limited(&self, channel: Channel, peer: Hop) -> Limited {
-        let layer = grpc::ClientLayer::new().peer(peer.name()).allowance(self.budget.allowance());
-        layer.layer(channel)
+    /// Tonic's, with its timeout. It is connected before the first call, so that none takes time for that.
+    async fn tonic_channel(&self) -> Result<transport::Channel, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{}", self.next))?;
+        Ok(endpoint.timeout(self.budget.0).connect().await?)
     }
 
     /// Serves gRPC.
     async fn serve_grpc(&self, routes: Routes) -> Result<(), Failure> {
-        let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
-        What::Listening { port: incoming.local_addr()?.port() }.tell();
-        let incoming = incoming.with_nodelay(Some(true));
-        match self.side {
-            Side::Deadbeat => {
-                let mut server = Server::builder().layer(grpc::ServerLayer::new());
-                server.add_routes(routes).serve_with_incoming(incoming).await?;
-            }
-            Side::Tonic => {
-                let mut server = Server::builder().timeout(self.budget.0);
-                server.add_routes(routes).serve_with_incoming(incoming).await?;
-            }
+        if self.side == Side::Tonic {
+            let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            What::Listening { port: incoming.local_addr()?.port() }.tell();
+            let mut server = transport::Server::builder().timeout(self.budget.0);
+            let incoming = incoming.with_nodelay(Some(true));
+            return Ok(server.add_routes(routes).serve_with_incoming(incoming).await?);
         }
-        Ok(())
+        let (listener, deadlines) = (self.listen()?, ServerLayer::new().name(self.hop.name()));
+        if let Some(slots) = self.slots {
+            let routes = LimitLayer::new(Limiter::new(slots)).layer(routes);
+            return Ok(serve::Server::grpc(routes)
+                .deadlines(deadlines)
+                .listen(listener)
+                .run()
+                .await?);
+        }
+        Ok(serve::Server::grpc(routes).deadlines(deadlines).listen(listener).run().await?)
     }
+
+    /// A listener that is for our own services alone: whoever calls is told where the time went.
+    fn listen(&self) -> Result<Listener, Failure> {
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        What::Listening { port: socket.local_addr()?.port() }.tell();
+        Ok(Listener::from(socket).trusted(true))
+    }
+}
+
+/// One to `peer`, by which a call has what is left of its deadline.
+pub(super) fn channel_to(
+    port: u16,
+    peer: Hop,
+    budget: Budget,
+) -> Result<Channel<Grpc>, channel::Error> {
+    let layer = ClientLayer::new().peer(peer.name()).allowance(budget.allowance());
+    Channel::builder(format!("http://127.0.0.1:{port}")).layer(layer).build()
 }
 
 /// What a hop says of the next one's failure: its own words, or the other's, with whose they are.

@@ -1,21 +1,22 @@
 //! `orders`: between the two others, with little to do.
 
 use super::visit::Visit;
-use super::{Failure, Limited, Settings, relay};
+use super::{Failure, Settings, relay};
 use crate::demo::proto::orders_server::{Orders, OrdersServer};
 use crate::demo::proto::stock_client::StockClient;
 use crate::demo::proto::{Order, Receipt};
 use crate::demo::story::{Budget, Hop, Side};
+use deadbeat::channel::Channel;
+use deadbeat::propagation::grpc::Grpc;
 use deadbeat::time::sleep;
 use tonic::service::Routes;
-use tonic::transport::Channel;
+use tonic::transport;
 use tonic::{Request, Response, Status, async_trait};
 
 pub(super) async fn serve(settings: &Settings) -> Result<(), Failure> {
-    let channel = settings.channel().await?;
     let stock = match settings.side {
-        Side::Deadbeat => Stock::Deadbeat(StockClient::new(settings.limited(channel, Hop::Stock))),
-        Side::Tonic => Stock::Tonic(StockClient::new(channel)),
+        Side::Deadbeat => Stock::Deadbeat(StockClient::new(settings.channel(Hop::Stock)?)),
+        Side::Tonic => Stock::Tonic(StockClient::new(settings.tonic_channel().await?)),
     };
     let orders = OrdersServer::new(Service { budget: settings.budget, stock });
     settings.serve_grpc(Routes::new(orders)).await
@@ -29,8 +30,8 @@ struct Service {
 
 #[derive(Clone, Debug)]
 enum Stock {
-    Deadbeat(StockClient<Limited>),
-    Tonic(StockClient<Channel>),
+    Deadbeat(StockClient<Channel<Grpc>>),
+    Tonic(StockClient<transport::Channel>),
 }
 
 impl Stock {
