@@ -27,7 +27,7 @@ impl<P: Protocol> Builder<P> {
     }
 
     /// What deadlines its calls have: timeout, allowance, header and so on. Default: that of their callers alone, and for
-    /// the [allowance](ClientLayer::allowance) the measured [round trip](Channel::round_trip) and 1 ms; disabled by one of
+    /// the [allowance](ClientLayer::allowance) the measured [round trip](Channel::round_trip) and 1 ms, of what is left no more than a half; disabled by one of
     /// `Duration::ZERO`.
     pub fn layer(mut self, layer: ClientLayer<P>) -> Self {
         self.layer = layer;

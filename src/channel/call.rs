@@ -30,6 +30,8 @@ struct Parts {
     is_released: bool,
     failure: Option<Error>,
     slot: Option<Slot>,
+    /// Whoever waits for the answer.
+    reader: Option<Waker>,
     /// Whoever reads what nobody wants.
     drain: Option<Waker>,
 }
@@ -53,7 +55,20 @@ pub(super) enum Piece {
     Trailers(HeaderMap),
 }
 
+/// Keeps the waker for `cx` in `place`. Returns another that was there, to be dropped outside the lock.
+fn keep(place: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
+    match place {
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => place.replace(cx.waker().clone()),
+    }
+}
+
 impl Parts {
+    /// Why there will be no more of the answer, if the call has ended on this side.
+    fn ended(&self) -> Option<Error> {
+        self.is_over.then(|| self.failure.clone().unwrap_or_else(Error::ended))
+    }
+
     /// What is to be dropped outside the lock.
     fn settle(&mut self) -> Option<Slot> {
         let is_complete = matches!((&self.answer, &self.upload), (Answer::Complete, Upload::Over));
@@ -80,6 +95,7 @@ impl Call {
                 is_released: false,
                 failure: None,
                 slot: Some(slot),
+                reader: None,
                 drain: None,
             }),
         })
@@ -96,15 +112,21 @@ impl Call {
     /// The head of the answer.
     pub(super) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Error>> {
         let mut parts = self.parts.lock();
-        if let Some(error) = parts.failure.clone() {
+        if let Some(error) = parts.ended() {
             return Poll::Ready(Err(error));
         }
         let Answer::Head(answer) = &mut parts.answer else {
-            return Poll::Ready(Err(Error::request("the call is over")));
+            return Poll::Ready(Err(Error::ended()));
         };
-        let head = match ready!(std::pin::Pin::new(answer).poll(cx)) {
-            Ok(head) => head,
-            Err(error) => {
+        let head = match std::pin::Pin::new(answer).poll(cx) {
+            Poll::Ready(Ok(head)) => head,
+            Poll::Pending => {
+                let old = keep(&mut parts.reader, cx);
+                drop(parts);
+                drop(old);
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(error)) => {
                 parts.answer = Answer::Complete;
                 let slot = parts.settle();
                 drop(parts);
@@ -125,14 +147,16 @@ impl Call {
     /// The next piece of its body.
     pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, Error>>> {
         let mut parts = self.parts.lock();
-        if let Some(error) = parts.failure.clone() {
+        if let Some(error) = parts.ended() {
             return Poll::Ready(Some(Err(error)));
         }
-        let Answer::Body(body) = &mut parts.answer else {
-            let cut = parts.is_over.then(|| Err(Error::request("the call is over")));
-            return Poll::Ready(cut);
+        let Answer::Body(body) = &mut parts.answer else { return Poll::Ready(None) };
+        let Poll::Ready(polled) = poll_piece(body, cx) else {
+            let old = keep(&mut parts.reader, cx);
+            drop(parts);
+            drop(old);
+            return Poll::Pending;
         };
-        let polled = ready!(poll_piece(body, cx));
         if !matches!(&polled, Some(Ok(Piece::Data(_)))) || body.is_end_stream() {
             let body = std::mem::replace(&mut parts.answer, Answer::Complete);
             let slot = parts.settle();
@@ -146,7 +170,8 @@ impl Call {
         let parts = self.parts.lock();
         match &parts.answer {
             Answer::Body(body) => body.is_end_stream(),
-            Answer::Complete => true,
+            // Cut off isn't complete.
+            Answer::Complete => !parts.is_over,
             Answer::Head(_) => false,
         }
     }
@@ -157,11 +182,12 @@ impl Call {
         if parts.is_over {
             return Poll::Ready(());
         }
-        if let Upload::Sending(waker) = &mut parts.upload
-            && waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker()))
-        {
-            *waker = Some(cx.waker().clone());
-        }
+        let old = match &mut parts.upload {
+            Upload::Sending(waker) => keep(waker, cx),
+            _ => None,
+        };
+        drop(parts);
+        drop(old);
         Poll::Pending
     }
 
@@ -195,16 +221,17 @@ impl Call {
     /// Nobody waits for it any more.
     pub(super) fn end(self: &Arc<Self>) {
         let mut parts = self.parts.lock();
-        if std::mem::replace(&mut parts.is_over, true) || parts.slot.is_none() {
+        if parts.slot.is_none() || std::mem::replace(&mut parts.is_over, true) {
             return;
         }
         let sender = match &mut parts.upload {
             Upload::Sending(waker) => waker.take(),
             _ => None,
         };
+        let reader = parts.reader.take();
         drop(parts);
-        if let Some(sender) = sender {
-            sender.wake();
+        for waiting in [sender, reader].into_iter().flatten() {
+            waiting.wake();
         }
         self.shared.bury(self);
     }
@@ -227,6 +254,11 @@ impl Call {
         }
     }
 
+    /// Whether nothing of it is left to be ended.
+    pub(super) fn is_complete(&self) -> bool {
+        self.parts.lock().slot.is_none()
+    }
+
     /// Reads what nobody wants, since it takes up the window of the connection. Ready when the stream has
     /// ended, and whether by itself.
     pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -235,7 +267,10 @@ impl Call {
             if parts.is_released {
                 return Poll::Ready(false);
             }
+            let is_sent = matches!(parts.upload, Upload::Over);
             let has_ended = match &mut parts.answer {
+                // With its upload open it would be reset all the same.
+                Answer::Complete if !is_sent => break,
                 Answer::Complete => true,
                 Answer::Head(head) => match std::pin::Pin::new(head).poll(cx) {
                     Poll::Pending => break,
@@ -243,16 +278,22 @@ impl Call {
                         parts.answer = Answer::Body(head.into_body());
                         false
                     }
+                    // The stream is gone, with its upload.
                     Poll::Ready(Err(_)) => true,
                 },
                 Answer::Body(body) => match poll_piece(body, cx) {
                     Poll::Pending => break,
                     Poll::Ready(Some(Ok(Piece::Data(_)))) => false,
-                    Poll::Ready(_) => true,
+                    Poll::Ready(Some(Err(_))) => true,
+                    Poll::Ready(_) => {
+                        let answer = std::mem::replace(&mut parts.answer, Answer::Complete);
+                        // A handle to a stream: to drop it runs nothing of anybody's.
+                        drop(answer);
+                        false
+                    }
                 },
             };
             if has_ended {
-                // What is left of the body isn't wanted either, as it seems.
                 parts.is_released = true;
                 let answer = std::mem::replace(&mut parts.answer, Answer::Complete);
                 let upload = match &parts.upload {
@@ -265,7 +306,9 @@ impl Call {
                 return Poll::Ready(true);
             }
         }
-        parts.drain = Some(cx.waker().clone());
+        let old = keep(&mut parts.drain, cx);
+        drop(parts);
+        drop(old);
         Poll::Pending
     }
 }

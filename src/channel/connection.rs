@@ -38,6 +38,14 @@ pub(super) struct Ready {
     pub(super) shared: Arc<Shared>,
 }
 
+impl Ready {
+    /// Whether calls may be begun on it: it is there, and its peer hasn't said GOAWAY.
+    pub(super) fn is_open(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Err(_)))
+    }
+}
+
 /// What the calls of a connection share with its driver. It keeps no handle of the connection, which ends
 /// with the last one.
 pub(super) struct Shared {
@@ -103,7 +111,8 @@ impl Shared {
         let has_waiting = graves.resets.waiting() > 0;
         drop(graves);
         // Ordering: Relaxed: that one of those who come at once asks is enough.
-        let age = self.timekeeper.now().as_nanos() - self.rtt_asked_ns.load(Relaxed);
+        let asked = self.rtt_asked_ns.load(Relaxed);
+        let age = self.timekeeper.now().as_nanos().saturating_sub(asked);
         if has_waiting || u128::from(age) > RTT_AGE.as_nanos() {
             self.wake_driver();
         }
@@ -213,15 +222,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.ping();
         // What has failed is told to the calls that are open, and those to come get another connection.
         let _ = poll_fn(|cx| self.poll(cx)).await;
-        self.shared.slots.close();
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         let mut driver = self.shared.driver.lock();
-        if driver.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            *driver = Some(cx.waker().clone());
-        }
+        let old = driver
+            .as_ref()
+            .is_none_or(|waker| !waker.will_wake(cx.waker()))
+            .then(|| driver.replace(cx.waker().clone()));
         drop(driver);
+        drop(old);
         loop {
             self.poll_pong(cx);
             let wait = self.reset_due();
@@ -283,6 +293,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 self.shared.rtt.observe(now - sent);
                 self.shared.graves.lock().resets.pong(now);
             }
+        }
+    }
+}
+
+impl<T> Drop for Driver<T> {
+    /// Also with its runtime: nothing is sent any more.
+    fn drop(&mut self) {
+        self.shared.slots.close();
+        let waiting = std::mem::take(&mut self.shared.graves.lock().waiting);
+        for call in waiting.values() {
+            call.release();
         }
     }
 }

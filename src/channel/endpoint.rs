@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::Mutex;
@@ -40,6 +39,20 @@ enum State {
 
 type Outcome = Result<Ready, Error>;
 
+/// Of an attempt: when this is dropped, nobody connects any more.
+struct Over(Arc<Endpoint>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        if matches!(*state, State::Connecting(_)) {
+            let connecting = std::mem::replace(&mut *state, State::Idle);
+            drop(state);
+            drop(connecting);
+        }
+    }
+}
+
 /// Until the connection has ended.
 type Driving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -55,12 +68,12 @@ impl Endpoint {
     }
 
     /// A connection with a stream to be opened on it, if both are there.
-    pub(super) fn try_lease(&self, cx: &mut Context<'_>) -> Option<(Ready, Slot)> {
-        let mut ready = match &*self.state.lock() {
+    pub(super) fn try_lease(&self) -> Option<(Ready, Slot)> {
+        let ready = match &*self.state.lock() {
             State::Connected(ready) => ready.clone(),
             _ => return None,
         };
-        if let Poll::Ready(Err(_)) = ready.send.poll_ready(cx) {
+        if !ready.is_open() {
             self.forget(&ready.shared);
             return None;
         }
@@ -80,10 +93,12 @@ impl Endpoint {
                 polled
             })
             .await?;
-            if let Some(slot) = ready.shared.slots.take().await {
-                return Ok((ready, slot));
+            // By then the peer may have said that it wants no more calls here.
+            let slot = ready.shared.slots.take().await;
+            match slot {
+                Some(slot) if ready.is_open() => return Ok((ready, slot)),
+                _ => self.forget(&ready.shared),
             }
-            self.forget(&ready.shared);
         }
     }
 
@@ -91,12 +106,11 @@ impl Endpoint {
     async fn connection(self: &Arc<Self>) -> Outcome {
         let mut outcome = {
             let mut state = self.state.lock();
-            if let State::Connected(ready) = &mut *state {
-                let mut cx = Context::from_waker(std::task::Waker::noop());
-                match ready.send.poll_ready(&mut cx) {
-                    Poll::Ready(Err(_)) => *state = State::Idle,
-                    _ => return Ok(ready.clone()),
+            if let State::Connected(ready) = &*state {
+                if ready.is_open() {
+                    return Ok(ready.clone());
                 }
+                *state = State::Idle;
             }
             match &*state {
                 State::Connecting(outcome) => outcome.clone(),
@@ -133,12 +147,14 @@ impl Endpoint {
 
     /// Makes a connection, tells, and drives it to its end.
     async fn attempt(self: Arc<Self>, tell: watch::Sender<Option<Outcome>>) {
+        // Also if it is dropped with its runtime, or panics: whoever comes next makes another.
+        let over = Over(self.clone());
         let until = Instant::now() + self.config.connect_timeout;
         let (ready, driving) = match self.connect(until).await {
             Ok(connected) => connected,
             Err(error) => {
                 self.counts.failed();
-                *self.state.lock() = State::Idle;
+                drop(over);
                 tell.send_replace(Some(Err(error)));
                 return;
             }
@@ -147,7 +163,7 @@ impl Endpoint {
         *self.state.lock() = State::Connected(ready.clone());
         let shared = Arc::downgrade(&ready.shared);
         tell.send_replace(Some(Ok(ready)));
-        drop(tell);
+        drop((tell, over));
         // Who drives a connection mustn't keep it: it ends when nobody can call on it any more.
         let endpoint = Arc::downgrade(&self);
         drop(self);

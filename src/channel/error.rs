@@ -20,6 +20,7 @@ enum Kind {
     TimedOut { target: Box<str>, after: Duration },
     Lost { target: Box<str> },
     Request { why: &'static str },
+    Ended,
     Http2(h2::Error),
     Body(BoxError),
 }
@@ -49,6 +50,11 @@ impl Error {
 
     pub(super) fn request(why: &'static str) -> Self {
         Self::new(Kind::Request { why })
+    }
+
+    /// On this side: its deadline has passed, or whoever sent its body is gone.
+    pub(super) fn ended() -> Self {
+        Self::new(Kind::Ended)
     }
 
     pub(super) fn http2(error: h2::Error) -> Self {
@@ -90,6 +96,7 @@ impl Error {
                 return Some(Code::Unavailable);
             }
             Kind::Target { .. } | Kind::Request { .. } => return Some(Code::Internal),
+            Kind::Ended => return Some(Code::Cancelled),
             Kind::Body(_) => return None,
             Kind::Http2(error) => error,
         };
@@ -116,6 +123,7 @@ impl fmt::Display for Error {
             }
             Kind::Lost { target } => write!(f, "the connection to {target} was lost"),
             Kind::Request { why } => write!(f, "the request can't be sent: {why}"),
+            Kind::Ended => f.write_str("the call was ended on this side"),
             Kind::Http2(error) => error.fmt(f),
             Kind::Body(error) => write!(f, "the body of the request has failed: {error}"),
         }

@@ -88,7 +88,7 @@ pub fn resets(bytes: &[u8]) {
     let mut sent: VecDeque<Instant> = VecDeque::new();
     for step in bytes.chunks_exact(2) {
         let amount = u32::from(step[1]);
-        match step[0] % 8 {
+        match step[0] % 9 {
             // Calls that expire, each on a stream of its own.
             0 | 1 => {
                 for _ in 0..=amount % 32 {
@@ -115,6 +115,11 @@ pub fn resets(bytes: &[u8]) {
                     waiting.remove(at);
                     resets.give_up();
                 }
+            }
+            // For the round trip.
+            8 if !resets.is_pinged() => {
+                resets.ping(now);
+                peer.unread.push_back(Frame::Ping);
             }
             7 if std::mem::take(&mut peer.has_pong) => resets.pong(now),
             _ => {}

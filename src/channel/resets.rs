@@ -135,6 +135,11 @@ impl Resets {
         !is_asked && self.next_at().is_none() && self.unheard.len() < UNHEARD_SLOWLY
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_pinged(&self) -> bool {
+        self.pinged.is_some()
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
@@ -142,7 +147,9 @@ impl Resets {
 
     fn may(&mut self, now: Instant) -> bool {
         if let Some((_, heard)) = self.settles.take_if(|(at, _)| *at <= now) {
+            let heard = heard.min(self.unheard.len());
             self.unheard.drain(..heard);
+            self.pinged = self.pinged.map(|pinged| pinged.saturating_sub(heard));
         }
         self.next_at().is_some_and(|at| at <= now)
     }
@@ -255,6 +262,19 @@ mod tests {
         resets.pong(at(1));
         assert!((0..11).all(|i| resets.ask(at(2), 1) == (i < 10)));
         assert!(resets.wants_ping(at(2)));
+    }
+
+    #[test]
+    fn one_that_measures_the_round_trip_comes_when_it_likes() {
+        let mut resets = resets();
+        assert!((0..6).all(|_| resets.ask(at(0), 1)));
+        resets.ping(at(0));
+        resets.pong(at(1));
+        resets.ping(at(11_000));
+        assert!(resets.ask(at(11_001), 1));
+        resets.pong(at(11_002));
+        assert!(resets.ask(at(11_200), 1));
+        assert_eq!(resets.unheard.len(), 2);
     }
 
     #[test]

@@ -37,16 +37,20 @@ impl Slots {
     /// How many there may be, from now on.
     pub(super) fn set_limit(&self, limit: usize) {
         let mut is = self.limit.lock();
-        if limit > is.now {
-            let more = limit - is.now;
-            let forgiven = more.min(is.debt);
-            is.debt -= forgiven;
-            self.free.add_permits(more - forgiven);
-        } else if limit < is.now {
+        let mut more = limit.saturating_sub(is.now);
+        if limit < is.now {
             let fewer = is.now - limit;
             is.debt += fewer - self.free.forget_permits(fewer);
         }
+        let forgiven = more.min(is.debt);
+        is.debt -= forgiven;
+        more -= forgiven;
         is.now = limit;
+        drop(is);
+        // Outside the lock: it wakes those who wait.
+        if more > 0 {
+            self.free.add_permits(more);
+        }
     }
 
     /// There will be none any more.

@@ -123,7 +123,7 @@ where
 
 impl<B> Drop for Upload<B> {
     fn drop(&mut self) {
-        // The runtime is shutting down: nobody sends the rest.
+        // The runtime is shutting down, or the body has panicked: nobody sends the rest.
         if let Some(stream) = self.stream.take() {
             self.call.end();
             self.call.give_back(stream);

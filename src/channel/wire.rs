@@ -70,7 +70,7 @@ where
         loop {
             match &mut self.lease {
                 Lease::Held(..) => return Poll::Ready(Ok(())),
-                Lease::None => match self.endpoint.try_lease(cx) {
+                Lease::None => match self.endpoint.try_lease() {
                     Some((ready, slot)) => self.lease = Lease::Held(ready, slot),
                     None => {
                         let leasing: Leasing = Box::pin(self.endpoint.clone().lease());
@@ -248,7 +248,10 @@ impl Body for Incoming {
             }
             Piece::Trailers(trailers) => Ok(Frame::trailers(trailers)),
         });
-        if !matches!(&piece, Some(Ok(frame)) if frame.is_data()) {
+        // Unless its upload goes on, which has the deadline, too.
+        if !matches!(&piece, Some(Ok(frame)) if frame.is_data())
+            && self.waiting.call.0.is_complete()
+        {
             self.waiting.timer = None;
         }
         Poll::Ready(piece)

@@ -36,6 +36,12 @@ impl Open {
         self.keeps_time = false;
     }
 
+    /// Whether it does.
+    #[cfg(feature = "serve")]
+    pub(crate) fn leaves_time(&self) -> bool {
+        !self.keeps_time
+    }
+
     /// Runs `f` inside.
     pub(crate) fn enter<R>(&mut self, f: impl FnOnce() -> R) -> R {
         Frame::enter(&mut self.frame, f)

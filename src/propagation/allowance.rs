@@ -48,7 +48,8 @@ impl Allowance {
     }
 
     /// As much as `rtt` has been lately, and 1 ms. While nothing is known: [`or`](Self::or), by default
-    /// nothing. Never more than [`at_most`](Self::at_most), by default 1 s.
+    /// nothing. Never more than [`at_most`](Self::at_most), by default 1 s, and never more than a half of what a
+    /// call has left: it is sent all the same.
     pub fn measured(rtt: &Rtt) -> Self {
         let at_most = Duration::from_secs(1);
         Self { fixed: Duration::ZERO, measured: Some(rtt.clone()), at_most }
@@ -68,7 +69,17 @@ impl Allowance {
         self
     }
 
-    /// How much it is now.
+    /// How much of what remains is set aside: of one that is measured never more than a half, so that no call is kept
+    /// from being sent by a single round trip that was slow. (Were it, none would be answered, and none measured anew.)
+    #[cfg(feature = "http")]
+    pub(crate) fn of(&self, remaining: Duration) -> Duration {
+        match self.measured {
+            Some(_) => self.get().min(remaining / 2),
+            None => self.get(),
+        }
+    }
+
+    /// How much it is now, of calls that have more than twice that left.
     #[must_use]
     pub fn get(&self) -> Duration {
         let measured = self.measured.as_ref().and_then(Rtt::get);
@@ -167,6 +178,16 @@ mod tests {
         assert_eq!(allowance.get(), 5 * MS);
         rtt.observe(Duration::ZERO);
         assert_eq!(allowance.get(), MS + Duration::from_nanos(1));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn one_that_is_measured_keeps_no_call_from_being_sent() {
+        let rtt = Rtt::new();
+        rtt.observe(250 * MS);
+        assert_eq!(Allowance::measured(&rtt).of(1000 * MS), 251 * MS);
+        assert_eq!(Allowance::measured(&rtt).of(200 * MS), 100 * MS);
+        assert_eq!(Allowance::fixed(250 * MS).of(200 * MS), 250 * MS);
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn run(
     for limit in [Some(got), own, asked].into_iter().flatten() {
         assert!(effective <= limit, "{effective:?} of {limit:?}");
     }
-    let callees = outgoing.for_callee(effective);
+    let callees = outgoing.for_callee(effective, *now);
     outgoing.stamp(headers, callees, *now).ok()?;
     let told = outgoing.told(callees, *now).expect("what was written is read");
     assert!(told <= limit.min(effective.earlier_by(hop.allowance)), "{told:?} of {effective:?}");

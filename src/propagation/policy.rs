@@ -288,10 +288,12 @@ impl Outgoing {
         inbound.decoded.remaining().map(|remaining| Deadline::at(now + remaining))
     }
 
-    /// What a callee has of `deadline`, as of now: less the allowance.
-    pub(crate) fn for_callee(&self, deadline: Deadline) -> Deadline {
-        let allowance = self.allowance.as_ref().map_or(Duration::ZERO, Allowance::get);
-        deadline.earlier_by(allowance)
+    /// What a callee has of `deadline` at `now`: less the allowance.
+    pub(crate) fn for_callee(&self, deadline: Deadline, now: Instant<Elapsed>) -> Deadline {
+        match &self.allowance {
+            Some(allowance) => deadline.earlier_by(allowance.of(deadline.remaining_at(now))),
+            None => deadline,
+        }
     }
 
     /// Writes what remains at `now` of what is [for the callee](Self::for_callee). An error if that is nothing,
@@ -454,7 +456,7 @@ mod tests {
             ("x-other", "kept"),
         ]);
         outgoing.take(&mut stale, now());
-        let callees = outgoing.for_callee(Deadline::at(now() + 20 * MS));
+        let callees = outgoing.for_callee(Deadline::at(now() + 20 * MS), now());
         outgoing.stamp(&mut stale, callees, now()).unwrap();
         assert_eq!(stale, headers(&[("x-other", "kept"), ("connect-timeout-ms", "15")]));
     }
@@ -464,7 +466,7 @@ mod tests {
         let outgoing =
             Outgoing { allowance: Some((5 * MS).into()), ..Outgoing::new(Header::GrpcTimeout) };
         let stamp = |left| {
-            let callees = outgoing.for_callee(Deadline::at(now() + left));
+            let callees = outgoing.for_callee(Deadline::at(now() + left), now());
             outgoing.stamp(&mut HeaderMap::new(), callees, now()).is_ok()
         };
         assert!(!stamp(5 * MS));
@@ -538,7 +540,7 @@ mod tests {
                 prop_assert!(effective.deadline() <= limit);
             }
             let later = now() + passes;
-            let callees = outgoing.for_callee(effective.deadline());
+            let callees = outgoing.for_callee(effective.deadline(), later);
             if outgoing.stamp(&mut headers, callees, later).is_ok() {
                 // What says other things too stays: neither makes a deadline later.
                 headers.remove(Header::Prefer.name());

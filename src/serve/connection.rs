@@ -87,8 +87,12 @@ impl Setup {
         let mut io = Io::new(channel);
         connection.enter(State::Detecting);
         let version = match agreed {
-            Some(version) => version,
-            None => match self.detect(&mut io, connection).await {
+            Some(Version::Http1) => Version::Http1,
+            // Also one that has agreed on HTTP/2 has to begin it, and in time: hyper waits for ever.
+            _ => match self.detect(&mut io, connection).await {
+                Some(Version::Http1) if agreed.is_some() => {
+                    return connection.count(Event::Unrecognised);
+                }
                 Some(version) => version,
                 None => return,
             },

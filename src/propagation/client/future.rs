@@ -277,7 +277,7 @@ impl Call {
         if let Some(provenance) = self.provenance {
             let now = Instant::now();
             let outgoing = &self.config.outgoing;
-            let callees = outgoing.for_callee(provenance.deadline());
+            let callees = outgoing.for_callee(provenance.deadline(), now);
             self.sent_at = Some((now, callees));
             if outgoing.stamp(request.headers_mut(), callees, now).is_err() {
                 let shorter = shortened(provenance, callees);

@@ -110,12 +110,7 @@ where
         if !call.deadline.is_expired() {
             let (polled, ended) = call.run(began, || body.as_mut().poll_frame(cx));
             match polled {
-                // By the clock first: another's timer may be the one that has woken it.
-                Poll::Pending => {
-                    if !call.has_expired(ended) {
-                        ready!(call.open.poll_expired(cx));
-                    }
-                }
+                Poll::Pending => ready!(call.poll_expired(ended, cx)),
                 Poll::Ready(Some(Ok(mut frame))) => {
                     let fails = |trailers: &mut HeaderMap| {
                         let fails = P::is_failure_at_end(trailers);

@@ -87,6 +87,21 @@ impl<P: Protocol> Call<P> {
         has_come(self.deadline.instant(), about)
     }
 
+    /// After a poll that ended at `now`, about: whether its time is up. By the clock, before the timer: if
+    /// another's is the first to wake the call, like that of tonic's server for the same header, the answer is ours
+    /// all the same.
+    pub(super) fn poll_expired(&mut self, now: Instant<Elapsed>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_expired(now) {
+            return Poll::Ready(());
+        }
+        // Where another's timer has it polled, the machine may have been suspended since the account began.
+        #[cfg(feature = "serve")]
+        if self.open.leaves_time() && self.deadline.is_expired() {
+            return Poll::Ready(());
+        }
+        self.open.poll_expired(cx).map(drop)
+    }
+
     /// Runs `f` in the call's scope, from `began` on, and counts it if it goes over the deadline. Returns also
     /// when it ended.
     pub(super) fn run<R>(
@@ -246,11 +261,7 @@ fn expire_if_due<S, B, F, R, P: Protocol, E>(
     cx: &mut Context<'_>,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let Some(limited) = call else { return Poll::Pending };
-    // By the clock, before the timer: if another's is the first to wake the call, like that of tonic's
-    // server for the same header, the answer is ours all the same.
-    if !limited.has_expired(now) {
-        ready!(limited.open.poll_expired(cx));
-    }
+    ready!(limited.poll_expired(now, cx));
     let stage = if dispatch.is_queued() { Stage::Queue } else { Stage::Headers };
     limited.give_up(|| dispatch.set(Dispatch::Over));
     let expired = limited.expire(stage);
