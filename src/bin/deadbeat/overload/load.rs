@@ -7,6 +7,7 @@ use deadbeat::propagation::grpc;
 use deadbeat::time::{Instant, sleep, sleep_until};
 use hdrhistogram::Histogram;
 use std::error::Error;
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -122,7 +123,7 @@ pub(super) async fn drive(
         if next >= warm && before.is_none() {
             before = Some(Counts::of(serving));
         }
-        calls.spawn(call(channel.clone(), settings.deadline, next, next >= warm));
+        calls.spawn(call(channel.clone(), settings.deadline, next, warm..end));
         next += Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / offered);
         while let Some(done) = calls.try_join_next() {
             keep(&mut latencies, done?);
@@ -153,14 +154,16 @@ fn keep(latencies: &mut Histogram<u64>, took: Option<Duration>) {
     }
 }
 
-/// How long it took since it was due, if it counts and was answered in time.
+/// How long it took since it was due, if it was answered in time, and while it is counted. Whenever it was due: counted
+/// by that, what is answered after the end would be more than what is missing at the beginning.
 async fn call(
     channel: Channel,
     deadline: Duration,
     due: Instant,
-    counts: bool,
+    counted: Range<Instant>,
 ) -> Option<Duration> {
     let answer = channel.work(deadline).await;
-    let took = due.elapsed();
-    (answer.is_ok() && took <= deadline && counts).then_some(took)
+    let now = Instant::now();
+    let took = now.saturating_duration_since(due);
+    (answer.is_ok() && took <= deadline && counted.contains(&now)).then_some(took)
 }
