@@ -1055,3 +1055,96 @@ async fn blame_travels_back_by_itself() {
         assert!(attempt < 60, "nothing was told: {status:?}");
     }
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_a_stream_go_elsewhere_after_a_goaway() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            let (io, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut h2 = h2::server::Builder::new()
+                    .max_concurrent_streams(1)
+                    .handshake::<_, Bytes>(io)
+                    .await
+                    .unwrap();
+                while let Some(Ok((_, mut respond))) = h2.accept().await {
+                    if first {
+                        // It is drained while it works.
+                        h2.graceful_shutdown();
+                    }
+                    tokio::spawn(async move {
+                        sleep(if first { 300 * MS } else { MS }).await;
+                        respond.send_response(trailers_only(Code::NotFound), true).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    let channel = ours(address, ClientLayer::new().timeout(20 * SECOND));
+    let calls: Vec<_> = (0..20).map(|_| tokio::spawn(nap(channel.clone(), 0))).collect();
+    for call in calls {
+        let status = call.await.unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    }
+    assert_eq!(channel.stats().connections(), 2);
+}
+
+#[test]
+fn an_attempt_that_is_lost_with_its_runtime_is_made_again() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let channel = ours(address, ClientLayer::new());
+    let first = runtime();
+    let call = scope(50 * MS, unary(channel.clone(), "/test.Test/Nap", 0));
+    assert!(!matches!(first.block_on(call), Ok(Ok(_))));
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        tokio::spawn(async move {
+            while let Ok((io, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    // The first is gone.
+                    let Ok(mut h2) = h2::server::handshake(io).await else { return };
+                    while let Some(Ok((_, mut respond))) = h2.accept().await {
+                        let _: Result<h2::SendStream<Bytes>, _> =
+                            respond.send_response(trailers_only(Code::NotFound), true);
+                    }
+                });
+            }
+        });
+        assert_eq!(nap(channel, 0).await.unwrap_err().code(), Code::NotFound);
+    });
+}
+
+#[tokio::test]
+async fn a_body_that_fails_ends_its_call_also_while_resets_wait() {
+    let (address, _) = serve_frames(async |_request, _respond| std::future::pending().await).await;
+    let mut channel = Channel::<Http>::builder(format!("http://{address}")).build().unwrap();
+    // None of these has a deadline, and all are given up: their resets have to wait.
+    let get = || http::Request::get("http://stock/").body(Full::<Bytes>::default()).unwrap();
+    let mut given_up = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        given_up.spawn(Service::call(&mut channel, get()));
+    }
+    while channel.stats().connections() == 0 {
+        sleep(MS).await;
+    }
+    sleep(50 * MS).await;
+    given_up.shutdown().await;
+    assert!(channel.stats().resets_withheld() > 0);
+    let pieces = tokio_stream::once(Ok(http_body::Frame::data(Bytes::from_static(b"x")))).chain(
+        tokio_stream::once(()).then(async |()| {
+            sleep(50 * MS).await;
+            Err(std::io::Error::other("it is torn"))
+        }),
+    );
+    let body = http_body_util::StreamBody::new(pieces);
+    let request = http::Request::post("http://stock/").body(Box::pin(body)).unwrap();
+    let error = within(Service::call(&mut channel, request)).await.unwrap_err();
+    assert!(error.to_string().contains("it is torn"), "{error}");
+}
