@@ -109,3 +109,21 @@ async fn a_handshake_that_is_slow_or_none_ends_and_holds_nobody() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_agrees_on_http_2_and_says_nothing_is_closed() {
+    let tls = Tls::start(|server| server.detection_timeout(300 * MS));
+    let mut silent = tls.connect(&[b"h2"]).await.unwrap();
+    let mut read = vec![];
+    // However TLS takes it.
+    let _ = within(silent.read_to_end(&mut read)).await;
+    let mut liar = tls.connect(&[b"h2"]).await.unwrap();
+    liar.write_all(GET).await.unwrap();
+    let _ = within(liar.read_to_end(&mut read)).await;
+    assert!(read.is_empty());
+    assert_eq!(over_http2(tls.connect(&[b"h2"]).await.unwrap()).await, "HTTP/2.0");
+    crate::limits::until("both are counted", || {
+        (tls.server.stats.timed_out(), tls.server.stats.unrecognised()) == (1, 1)
+    })
+    .await;
+}
