@@ -72,7 +72,12 @@ async fn what_we_send_is_never_more_than_we_have() {
                 break;
             }
         }
-        let text = text.expect("it arrives at last");
+        // What has half a millisecond may never get there, on a machine that is busy.
+        let Some(text) = text.or_else(|| (left >= MS).then(|| panic!("{row}: it never arrived")))
+        else {
+            add(&mut facts, Table::Sent, row, "on the wire", "never in time".into());
+            continue;
+        };
         let told = told(&text).expect("what the specification allows");
         assert!(!told.is_zero() && told <= left, "{row}: {text}");
         assert!(text.len() <= 9 && text.bytes().filter(u8::is_ascii_digit).count() <= 8, "{text}");
