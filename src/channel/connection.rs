@@ -68,6 +68,8 @@ struct Graves {
     last_opened: u32,
     /// Whether the peer has answered anything since the last PING.
     is_heard: bool,
+    /// Whether the connection is: nothing is sent any more, and so nothing waits.
+    is_over: bool,
 }
 
 impl Shared {
@@ -85,6 +87,7 @@ impl Shared {
                 waiting: BTreeMap::new(),
                 last_opened: 0,
                 is_heard: false,
+                is_over: false,
             }),
             driver: Mutex::new(None),
             rtt_asked_ns: AtomicU64::new(0),
@@ -123,7 +126,7 @@ impl Shared {
         let now = self.timekeeper.now();
         let mut graves = self.graves.lock();
         let last_opened = graves.last_opened;
-        let may = graves.resets.ask(now, last_opened);
+        let may = graves.is_over || graves.resets.ask(now, last_opened);
         if !may {
             graves.waiting.insert(call.stream(), call.clone());
         }
@@ -301,7 +304,10 @@ impl<T> Drop for Driver<T> {
     /// Also with its runtime: nothing is sent any more.
     fn drop(&mut self) {
         self.shared.slots.close();
-        let waiting = std::mem::take(&mut self.shared.graves.lock().waiting);
+        let mut graves = self.shared.graves.lock();
+        graves.is_over = true;
+        let waiting = std::mem::take(&mut graves.waiting);
+        drop(graves);
         for call in waiting.values() {
             call.release();
         }

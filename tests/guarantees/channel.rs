@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use deadbeat::channel::{self, Channel};
 use deadbeat::clock::{Elapsed, Instant};
-use deadbeat::deadline::{Deadline, Expired, Phase, scope};
+use deadbeat::deadline::{Deadline, Phase, scope};
 use deadbeat::propagation::grpc::{ClientLayer, Grpc, ServerLayer};
 use deadbeat::propagation::http::{self as plain, Http};
 use deadbeat::time::{Duration, sleep, sleep_until};
@@ -22,7 +22,6 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, error::TryRecvError, unbounded_channel};
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
-use tonic::client::GrpcService;
 use tonic::transport::Server;
 use tonic::{Code, Request, Status};
 use tower::{BoxError, Service};
@@ -35,11 +34,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn ours(address: SocketAddr, layer: ClientLayer) -> Channel<Grpc> {
     Channel::builder(format!("http://{address}")).layer(layer).build().unwrap()
-}
-
-fn expired(status: &Status) -> &Expired {
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    status.source().and_then(|source| source.downcast_ref()).expect("it is our own")
 }
 
 /// Serves with tonic, and accepts only after so long. When it did.
@@ -121,16 +115,6 @@ async fn a_connection_that_is_not_made_in_time_is_told_apart() {
     let status = nap(channel.clone(), 0).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
     assert_eq!(channel.stats().connections(), 1);
-}
-
-fn head_of_answer() -> Response<()> {
-    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
-}
-
-fn trailers_only(code: Code) -> Response<()> {
-    let mut head = head_of_answer();
-    head.headers_mut().insert("grpc-status", (code as i32).to_string().parse().unwrap());
-    head
 }
 
 #[tokio::test]
@@ -343,34 +327,6 @@ async fn the_connection_survives() {
     assert_eq!(channel.stats().connections(), 1);
 }
 
-/// Notes how each upload ends: with its end, or a reset.
-async fn uploads(reads: bool) -> (SocketAddr, UnboundedReceiver<Result<usize, Reason>>) {
-    let (tell, told) = unbounded_channel();
-    let (address, _) = serve_frames(move |request, respond| {
-        let tell = tell.clone();
-        async move {
-            let mut body = request.into_body();
-            let mut count = 0;
-            let ended = loop {
-                match body.data().await {
-                    Some(Ok(data)) => {
-                        count += data.len();
-                        if reads {
-                            body.flow_control().release_capacity(data.len()).unwrap();
-                        }
-                    }
-                    Some(Err(error)) => break Err(error.reason().unwrap()),
-                    None => break Ok(count),
-                }
-            };
-            drop(respond);
-            tell.send(ended).unwrap();
-        }
-    })
-    .await;
-    (address, told)
-}
-
 #[tokio::test]
 async fn an_upload_that_is_idle_or_blocked_ends_with_cancel() {
     for floods in [false, true] {
@@ -448,52 +404,9 @@ async fn both_directions_of_a_stream_go_at_once() {
     assert!(matches!(next(&mut told).await, Event::Dropped));
 }
 
-/// What a peer or a proxy may make of a deadline that has passed.
-#[derive(Clone, Copy, Debug)]
-enum Makes {
-    /// A reset, before the head.
-    Reset(Reason),
-    /// A status, in the head.
-    Status(Code),
-    /// The head, and then a status in the trailers.
-    Trailers(Code),
-    /// The head, and then a reset.
-    Cut(Reason),
-    /// A gateway's.
-    Http(u16),
-}
-
 #[tokio::test]
 async fn what_others_make_of_a_deadline_is_the_deadlines_once_it_has_passed() {
-    let (answered, mut is_answered) = unbounded_channel();
-    let (makes, made) = watch::channel(Makes::Http(504));
-    let (address, _) = serve_frames(move |request, mut respond| {
-        let (answered, makes) = (answered.clone(), *made.borrow());
-        async move {
-            match makes {
-                Makes::Reset(reason) => respond.send_reset(reason),
-                Makes::Status(code) => {
-                    respond.send_response(trailers_only(code), true).unwrap();
-                }
-                Makes::Trailers(code) => {
-                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
-                    let trailers = trailers_only(code).into_parts().0.headers;
-                    body.send_trailers(trailers).unwrap();
-                }
-                Makes::Cut(reason) => {
-                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
-                    body.send_reset(reason);
-                }
-                Makes::Http(status) => {
-                    let head = Response::builder().status(status).body(()).unwrap();
-                    respond.send_response(head, true).unwrap();
-                }
-            }
-            drop(request);
-            answered.send(()).unwrap();
-        }
-    })
-    .await;
+    let (address, makes, mut is_answered) = serve_makes().await;
     let channel = ours(address, ClientLayer::new().timeout(60 * SECOND));
     let limited = ours(address, ClientLayer::new().timeout(200 * MS));
     // So that one poll is enough, from here on.
@@ -789,18 +702,6 @@ async fn forged_details_make_nobody_panic() {
         assert!(status.details().is_empty());
         assert_eq!(layer.stats().bad_details(), 1, "in trailers: {in_trailers}");
     }
-}
-
-/// What `tonic-build` asks of the service of a client that it generates.
-fn is_what_generated_clients_take<T>(service: T) -> T
-where
-    T: GrpcService<tonic::body::Body> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
-    T::Future: Send,
-{
-    service
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! gRPC by tonic over loopback: a service, and peers that are made of frames.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use deadbeat::clock;
-use deadbeat::deadline::{self, Cancelled, Provenance};
+use deadbeat::deadline::{self, Cancelled, Expired, Provenance};
 use deadbeat::time::{Duration, Instant, sleep};
 use h2::client::SendRequest;
 use http::uri::PathAndQuery;
@@ -19,7 +20,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::client::GrpcService;
 use tonic::server::{NamedService, ServerStreamingService, StreamingService, UnaryService};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming, body::Body};
+use tonic::{Code, Request, Response, Status, Streaming, body::Body};
 use tower::{BoxError, Service};
 
 pub(crate) use super::numbers::Numbers;
@@ -398,4 +399,112 @@ pub(crate) async fn begin<F: Future<Output: std::fmt::Debug>>(
         Poll::Ready(clock::Instant::now())
     })
     .await
+}
+
+/// That of our own layer.
+pub(crate) fn expired(status: &Status) -> &Expired {
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    status.source().and_then(|source| source.downcast_ref()).expect("it is our own")
+}
+
+pub(crate) fn head_of_answer() -> http::Response<()> {
+    http::Response::builder().header("content-type", "application/grpc").body(()).unwrap()
+}
+
+pub(crate) fn trailers_only(code: Code) -> http::Response<()> {
+    let mut head = head_of_answer();
+    head.headers_mut().insert("grpc-status", (code as i32).to_string().parse().unwrap());
+    head
+}
+
+/// Notes how each upload ends: with its end, or a reset.
+pub(crate) async fn uploads(
+    reads: bool,
+) -> (std::net::SocketAddr, UnboundedReceiver<Result<usize, h2::Reason>>) {
+    let (tell, told) = unbounded_channel();
+    let (address, _) = serve_frames(move |request, respond| {
+        let tell = tell.clone();
+        async move {
+            let mut body = request.into_body();
+            let mut count = 0;
+            let ended = loop {
+                match body.data().await {
+                    Some(Ok(data)) => {
+                        count += data.len();
+                        if reads {
+                            body.flow_control().release_capacity(data.len()).unwrap();
+                        }
+                    }
+                    Some(Err(error)) => break Err(error.reason().unwrap()),
+                    None => break Ok(count),
+                }
+            };
+            drop(respond);
+            tell.send(ended).unwrap();
+        }
+    })
+    .await;
+    (address, told)
+}
+
+/// What a peer or a proxy may make of a deadline that has passed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Makes {
+    /// A reset, before the head.
+    Reset(h2::Reason),
+    /// A status, in the head.
+    Status(Code),
+    /// The head, and then a status in the trailers.
+    Trailers(Code),
+    /// The head, and then a reset.
+    Cut(h2::Reason),
+    /// A gateway's.
+    Http(u16),
+}
+
+/// What `tonic-build` asks of the service of a client that it generates.
+pub(crate) fn is_what_generated_clients_take<T>(service: T) -> T
+where
+    T: GrpcService<tonic::body::Body> + Clone + Send + Sync + 'static,
+    T::Error: Into<BoxError>,
+    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+    T::Future: Send,
+{
+    service
+}
+
+/// A server that makes of each call what it is told to; and tells when it has.
+pub(crate) async fn serve_makes()
+-> (std::net::SocketAddr, tokio::sync::watch::Sender<Makes>, UnboundedReceiver<()>) {
+    let (answered, is_answered) = unbounded_channel();
+    let (makes, made) = tokio::sync::watch::channel(Makes::Http(504));
+    let (address, _) = serve_frames(move |request, mut respond| {
+        let (answered, makes) = (answered.clone(), *made.borrow());
+        async move {
+            match makes {
+                Makes::Reset(reason) => respond.send_reset(reason),
+                Makes::Status(code) => {
+                    respond.send_response(trailers_only(code), true).unwrap();
+                }
+                Makes::Trailers(code) => {
+                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
+                    let trailers = trailers_only(code).into_parts().0.headers;
+                    body.send_trailers(trailers).unwrap();
+                }
+                Makes::Cut(reason) => {
+                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
+                    body.send_reset(reason);
+                }
+                Makes::Http(status) => {
+                    let head = http::Response::builder().status(status).body(()).unwrap();
+                    respond.send_response(head, true).unwrap();
+                }
+            }
+            drop(request);
+            answered.send(()).unwrap();
+        }
+    })
+    .await;
+    (address, makes, is_answered)
 }

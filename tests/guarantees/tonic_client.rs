@@ -1,33 +1,25 @@
 //! What the layer keeps around tonic's `Channel`.
 
-use std::error::Error as _;
 use std::pin::pin;
 use std::sync::atomic::Ordering::SeqCst;
 
 use deadbeat::clock::{Elapsed, Instant};
-use deadbeat::deadline::{Deadline, Expired, Phase, scope};
+use deadbeat::deadline::{Deadline, Phase, scope};
 use deadbeat::propagation::grpc::{ClientLayer, ServerLayer};
 use deadbeat::time::{Duration, sleep, sleep_until};
 use h2::Reason;
-use http::Response;
 use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel};
 use tokio_stream::StreamExt;
-use tonic::client::GrpcService;
 use tonic::transport::Server;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
+use tower::Layer;
 use tower::limit::ConcurrencyLimitLayer;
-use tower::{BoxError, Layer};
 
 use super::rpc::*;
 use super::within;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-
-fn expired(status: &Status) -> &Expired {
-    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    status.source().and_then(|source| source.downcast_ref()).expect("it is our own")
-}
 
 /// By how much the callee's deadline is after the caller's.
 fn excess(callee: deadbeat::deadline::Provenance, caller: Deadline) -> Duration {
@@ -214,10 +206,6 @@ async fn a_stream_is_reset_with_cancel_before_and_in_its_answer() {
     }
 }
 
-fn head_of_answer() -> Response<()> {
-    Response::builder().header("content-type", "application/grpc").body(()).unwrap()
-}
-
 #[tokio::test]
 async fn the_connection_survives() {
     let (test, _told) = Test::new();
@@ -233,36 +221,6 @@ async fn the_connection_survives() {
     }
     assert_eq!(nap(channel, 1).await.unwrap(), 1);
     assert_eq!(count.load(SeqCst), 1);
-}
-
-/// Notes how each upload ends: with its end, or a reset.
-async fn uploads(
-    reads: bool,
-) -> (std::net::SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Result<usize, Reason>>) {
-    let (tell, told) = unbounded_channel();
-    let (address, _) = serve_frames(move |request, respond| {
-        let tell = tell.clone();
-        async move {
-            let mut body = request.into_body();
-            let mut count = 0;
-            let ended = loop {
-                match body.data().await {
-                    Some(Ok(data)) => {
-                        count += data.len();
-                        if reads {
-                            body.flow_control().release_capacity(data.len()).unwrap();
-                        }
-                    }
-                    Some(Err(error)) => break Err(error.reason().unwrap()),
-                    None => break Ok(count),
-                }
-            };
-            drop(respond);
-            tell.send(ended).unwrap();
-        }
-    })
-    .await;
-    (address, told)
 }
 
 #[tokio::test]
@@ -299,56 +257,9 @@ async fn an_answer_that_nobody_polls_does_not_notice() {
     assert!(matches!(next(&mut told).await, Event::Dropped));
 }
 
-/// What a peer or a proxy may make of a deadline that has passed.
-#[derive(Clone, Copy, Debug)]
-enum Makes {
-    /// A reset, before the head.
-    Reset(Reason),
-    /// A status, in the head.
-    Status(Code),
-    /// The head, and then a status in the trailers.
-    Trailers(Code),
-    /// The head, and then a reset.
-    Cut(Reason),
-    /// A gateway's.
-    Http(u16),
-}
-
 #[tokio::test]
 async fn what_others_make_of_a_deadline_is_the_deadlines_once_it_has_passed() {
-    let (answered, mut is_answered) = unbounded_channel();
-    let (makes, made) = tokio::sync::watch::channel(Makes::Http(504));
-    let (address, _) = serve_frames(move |request, mut respond| {
-        let (answered, makes) = (answered.clone(), *made.borrow());
-        async move {
-            let status = |code: Code| (code as i32).to_string();
-            match makes {
-                Makes::Reset(reason) => respond.send_reset(reason),
-                Makes::Status(code) => {
-                    let mut head = head_of_answer();
-                    head.headers_mut().insert("grpc-status", status(code).parse().unwrap());
-                    respond.send_response(head, true).unwrap();
-                }
-                Makes::Trailers(code) => {
-                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
-                    let mut trailers = http::HeaderMap::new();
-                    trailers.insert("grpc-status", status(code).parse().unwrap());
-                    body.send_trailers(trailers).unwrap();
-                }
-                Makes::Cut(reason) => {
-                    let mut body = respond.send_response(head_of_answer(), false).unwrap();
-                    body.send_reset(reason);
-                }
-                Makes::Http(status) => {
-                    let head = Response::builder().status(status).body(()).unwrap();
-                    respond.send_response(head, true).unwrap();
-                }
-            }
-            drop(request);
-            answered.send(()).unwrap();
-        }
-    })
-    .await;
+    let (address, makes, mut is_answered) = serve_makes().await;
     let channel = channel(address).await;
     for (it, is) in [
         (Makes::Reset(Reason::CANCEL), Code::Cancelled),
@@ -423,18 +334,6 @@ async fn forged_details_make_nobody_panic() {
         assert!(status.details().is_empty());
         assert_eq!(layer.stats().bad_details(), 1, "in trailers: {in_trailers}");
     }
-}
-
-/// What `tonic-build` asks of the service of a client that it generates.
-fn is_what_generated_clients_take<T>(service: T) -> T
-where
-    T: GrpcService<tonic::body::Body> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::ResponseBody: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
-    T::Future: Send,
-{
-    service
 }
 
 #[tokio::test]
