@@ -82,6 +82,8 @@ pub mod deadline;
 mod driver;
 #[cfg(all(feature = "faults", target_os = "linux", not(any(deadbeat_loom, deadbeat_shuttle))))]
 pub mod faults;
+#[cfg(any(feature = "channel", feature = "serve"))]
+mod hop;
 #[cfg(feature = "http")]
 pub mod limit;
 pub mod propagation;

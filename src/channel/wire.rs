@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tower_service::Service;
@@ -22,6 +22,7 @@ use super::target::Target;
 use super::upload::Upload;
 use crate::deadline::current;
 use crate::driver::Callback;
+use crate::hop;
 use crate::propagation::protocol::BoxError;
 
 /// What a [`Channel`](super::Channel) calls by.
@@ -147,22 +148,8 @@ fn head<B: Body>(target: &Target, request: Request<B>) -> Result<(Request<()>, B
     parts.version = Version::HTTP_2;
     let headers = &mut parts.headers;
     if !headers.is_empty() {
-        // What is about a connection of HTTP/1.
-        if let Some(named) = headers.remove(CONNECTION)
-            && let Ok(named) = named.to_str()
-        {
-            for name in named.split(',') {
-                headers.remove(name.trim());
-            }
-        }
-        for name in [HOST, TRANSFER_ENCODING, UPGRADE] {
-            headers.remove(name);
-        }
-        headers.remove(HeaderName::from_static("keep-alive"));
-        headers.remove(HeaderName::from_static("proxy-connection"));
-        if headers.get(TE).is_some_and(|value| value != "trailers") {
-            headers.remove(TE);
-        }
+        headers.remove(HOST);
+        hop::strip(headers);
     }
     let has_meaning = matches!(parts.method, Method::POST | Method::PUT | Method::PATCH);
     if let Some(length) = body.size_hint().exact()

@@ -15,13 +15,22 @@ pub(crate) struct Open {
     frame: Option<Frame>,
     /// Otherwise the deadline is that of a scope further out, or somebody else keeps it.
     keeps_time: bool,
+    /// Whether who keeps it says that it has come.
+    #[cfg(feature = "serve")]
+    is_due: bool,
     /// Made when it has to wait.
     sleep: Option<Sleep<Elapsed>>,
 }
 
 impl Open {
     pub(crate) fn new(frame: Frame, keeps_time: bool) -> Self {
-        Self { frame: Some(frame), keeps_time, sleep: None }
+        Self {
+            frame: Some(frame),
+            keeps_time,
+            #[cfg(feature = "serve")]
+            is_due: false,
+            sleep: None,
+        }
     }
 
     /// With this deadline, whatever is around.
@@ -30,16 +39,16 @@ impl Open {
         Self::new(Frame::of(provenance), true)
     }
 
-    /// Leaves it to whoever polls it to have it polled when the deadline has come.
+    /// Leaves it to whoever polls it to say when the deadline [has come](Self::come_due).
     #[cfg(feature = "serve")]
     pub(crate) fn leave_time(&mut self) {
         self.keeps_time = false;
     }
 
-    /// Whether it does.
+    /// To be polled once more, then.
     #[cfg(feature = "serve")]
-    pub(crate) fn leaves_time(&self) -> bool {
-        !self.keeps_time
+    pub(crate) fn come_due(&mut self) {
+        self.is_due = true;
     }
 
     /// Runs `f` inside.
@@ -50,6 +59,10 @@ impl Open {
     /// Whether its own deadline has come; what has inherited from it is then cancelled. To be polled after
     /// what runs in it.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        #[cfg(feature = "serve")]
+        if self.is_due {
+            return Poll::Ready(self.expire(Instant::now()));
+        }
         if !self.keeps_time {
             return Poll::Pending;
         }

@@ -8,18 +8,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
+use super::body::Incoming;
 use super::config::Config;
 use super::detect::Version;
 use super::entry::Entry;
+use super::http2;
 use super::listener::Peer;
 use super::registry::{Connection, Order, State, Ticket};
 use super::stats::Event;
-use super::stream::Streams;
 use super::wire::{Channel, Io, Socket, Wire};
 use crate::clock::Elapsed;
 use crate::deadline::Deadline;
@@ -100,7 +100,12 @@ impl Setup {
         match version {
             Version::Http1 if !self.config.http1 => connection.count(Event::Unrecognised),
             Version::Http1 => self.http1(io, call, connection).await,
-            Version::Http2 => self.http2(io, call, connection).await,
+            Version::Http2 => {
+                connection.enter(State::Http2);
+                if http2::serve(io, call, &self.config, connection).await.is_err() {
+                    connection.count(Event::Failed);
+                }
+            }
         }
     }
 
@@ -174,7 +179,7 @@ impl Setup {
         builder
             .timer(self.timer.clone())
             .header_read_timeout(self.config.header_read_timeout_or_none());
-        let entry = Entry::http1(call.service, call.peer, connection.clone());
+        let entry = Entry::new(call.service, call.peer, connection.clone());
         let http = builder.serve_connection(TokioIo::new(io), entry).with_upgrades();
         let mut http = pin!(http);
         let mut cutoff = Cutoff::default();
@@ -202,51 +207,6 @@ impl Setup {
             None => connection.cut(),
             Some(Err(_)) => connection.count(Event::Failed),
             Some(Ok(())) => {}
-        }
-    }
-
-    async fn http2<S, R, P>(&self, io: Io, call: Call<S, P>, connection: &Arc<Connection>)
-    where
-        S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-        S: Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-        P: Protocol,
-    {
-        connection.enter(State::Http2);
-        let config = &self.config;
-        let mut builder = http2::Builder::new(Streams::of(connection));
-        builder
-            .timer(self.timer.clone())
-            .max_concurrent_streams(config.max_concurrent_streams)
-            .max_header_list_size(config.max_header_list_size)
-            .initial_stream_window_size(config.stream_window)
-            .initial_connection_window_size(config.connection_window)
-            .max_pending_accept_reset_streams(config.max_pending_resets)
-            .max_local_error_reset_streams(config.max_error_resets);
-        if let Some((interval, timeout)) = config.keep_alive {
-            builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
-        }
-        let entry = Entry::http2(call.service, call.peer);
-        let mut http = pin!(builder.serve_connection(TokioIo::new(io), entry));
-        let mut is_draining = false;
-        let ended = poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(ended) = http.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
-                }
-                if is_draining || connection.order() == Order::GoOn {
-                    return Poll::Pending;
-                }
-                is_draining = true;
-                http.as_mut().graceful_shutdown();
-            }
-        })
-        .await;
-        if ended.is_err() {
-            connection.count(Event::Failed);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where hyper hands over a call, and what it sends back.
+//! Where hyper hands over a call of HTTP/1, and what it sends back.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -8,54 +8,37 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::body::Incoming;
 use super::listener::Peer;
 use super::registry::Connection;
-use super::stream;
 use crate::deadline::Deadline;
 use crate::propagation::server::{ResponseBody, Server, ServerFuture};
 use crate::propagation::{Protocol, RequestBody};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// More than this of a body isn't handed over at once over HTTP/2, where what is handed over is out of reach:
-/// h2 keeps what exceeds the window. It is the size of a frame, unless a peer asks for more.
-const PIECE: usize = 16 << 10;
-
 /// The service of one connection, as hyper calls it.
 pub(super) struct Entry<S, P> {
     // Of one task's. Without this, each call would clone it.
     service: RefCell<Server<S, P>>,
-    over: Over,
     peer: Option<Peer>,
-}
-
-/// How the end of a deadline reaches what is served.
-enum Over {
-    /// A connection that is closed.
-    Http1(Arc<Connection>),
-    /// A stream that is reset.
-    Http2,
+    connection: Arc<Connection>,
 }
 
 impl<S, P> Entry<S, P> {
-    pub(super) fn http1(
+    pub(super) fn new(
         service: Server<S, P>,
         peer: Option<Peer>,
         connection: Arc<Connection>,
     ) -> Self {
-        Self { service: RefCell::new(service), over: Over::Http1(connection), peer }
-    }
-
-    pub(super) fn http2(service: Server<S, P>, peer: Option<Peer>) -> Self {
-        Self { service: RefCell::new(service), over: Over::Http2, peer }
+        Self { service: RefCell::new(service), peer, connection }
     }
 }
 
-impl<S, R, P> hyper::service::Service<Request<Incoming>> for Entry<S, P>
+impl<S, R, P> hyper::service::Service<Request<hyper::body::Incoming>> for Entry<S, P>
 where
     S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>> + Clone,
     R: Body<Data = Bytes>,
@@ -66,27 +49,19 @@ where
     type Error = S::Error;
     type Future = Answering<S, S::Future, P>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let mut request = request.map(Incoming::http1);
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(peer.clone());
         }
         let future = self.service.borrow_mut().call(request);
         let deadline = future.deadline();
-        match &self.over {
-            Over::Http1(connection) => {
-                connection.call_begins(deadline);
-                Answering { future, deadline, exchange: Some(Exchange(connection.clone())) }
-            }
-            Over::Http2 => {
-                stream::hand_over(deadline);
-                // The stream has a timer for both.
-                Answering { future: future.woken(), deadline, exchange: None }
-            }
-        }
+        self.connection.call_begins(deadline);
+        Answering { future, deadline, exchange: Some(Exchange(self.connection.clone())) }
     }
 }
 
-/// A call over HTTP/1, until its answer has been handed over to its end.
+/// A call, until its answer has been handed over to its end.
 struct Exchange(Arc<Connection>);
 
 impl Drop for Exchange {
@@ -116,32 +91,20 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        let exchange = this.exchange.take();
-        let in_pieces = exchange.is_none() && !this.deadline.is_never();
-        let deadline = *this.deadline;
-        Poll::Ready(Ok(response.map(|body| Answer {
-            body,
-            deadline,
-            rest: Bytes::new(),
-            in_pieces,
-            is_cut: false,
-            exchange,
-        })))
+        let (deadline, exchange) = (*this.deadline, this.exchange.take());
+        Poll::Ready(Ok(response.map(|body| Answer { body, deadline, is_cut: false, exchange })))
     }
 }
 
 pin_project! {
     /// The body of an answer.
     ///
-    /// One that its deadline ends in the middle never says so: it waits, and whoever polls it is dropped, as
-    /// stream or as connection. An error would be a reset with INTERNAL_ERROR.
+    /// One that its deadline ends in the middle never says so: it waits, and whoever polls it is dropped,
+    /// with the connection.
     pub(super) struct Answer<R, P: Protocol> {
         #[pin]
         body: ResponseBody<R, P>,
         deadline: Deadline,
-        // Of the last piece.
-        rest: Bytes,
-        in_pieces: bool,
         // There is nothing more of it, and that is no end.
         is_cut: bool,
         exchange: Option<Exchange>,
@@ -171,20 +134,7 @@ where
         if *this.is_cut {
             return Poll::Pending;
         }
-        if !this.rest.is_empty() {
-            let piece = this.rest.split_to(this.rest.len().min(PIECE));
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
         match ready!(this.body.poll_frame(cx)) {
-            Some(Ok(frame)) if *this.in_pieces => Poll::Ready(Some(Ok(match frame.into_data() {
-                Ok(mut data) if data.len() > PIECE => {
-                    let piece = data.split_to(PIECE);
-                    *this.rest = data;
-                    Frame::data(piece)
-                }
-                Ok(data) => Frame::data(data),
-                Err(frame) => frame,
-            }))),
             Some(Err(_)) if this.deadline.is_expired() => {
                 *this.is_cut = true;
                 Poll::Pending
@@ -194,17 +144,10 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && !self.is_cut && self.body.is_end_stream()
+        !self.is_cut && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.rest.len() as u64;
-        let inside = self.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(inside.lower().saturating_add(rest));
-        if let Some(upper) = inside.upper().and_then(|upper| upper.checked_add(rest)) {
-            hint.set_upper(upper);
-        }
-        hint
+        self.body.size_hint()
     }
 }

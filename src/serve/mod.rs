@@ -19,11 +19,15 @@
 #![doc = include_str!("../../docs/serve.md")]
 
 mod backoff;
+mod body;
 mod config;
 mod connection;
+mod date;
 mod detect;
 mod entry;
 mod handle;
+mod http2;
+mod keep_alive;
 mod listener;
 mod registry;
 mod run;
@@ -34,6 +38,7 @@ mod stream;
 mod tls;
 mod wire;
 
+pub use body::Incoming;
 pub use handle::Handle;
 pub use listener::{Address, Listener, Peer};
 pub use server::Server;

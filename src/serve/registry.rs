@@ -143,6 +143,7 @@ pub(super) struct Connection {
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
+    has_read: AtomicBool,
 }
 
 // Ordering: Relaxed, all. An order is stored before the task's waker is looked for, under its lock, and looked
@@ -160,6 +161,7 @@ impl Connection {
             is_called: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
+            has_read: AtomicBool::new(false),
         }
     }
 
@@ -228,6 +230,16 @@ impl Connection {
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.is_blocked.store(is_blocked, Relaxed);
+    }
+
+    /// Takes note that something has come.
+    pub(super) fn read(&self) {
+        self.has_read.store(true, Relaxed);
+    }
+
+    /// Whether anything has come since this was asked last.
+    pub(super) fn has_read(&self) -> bool {
+        self.has_read.swap(false, Relaxed)
     }
 
     /// From now on, its end is to look like one.

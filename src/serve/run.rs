@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::backoff::Backoff;
+use super::body::Incoming;
 use super::connection::{Call, Setup};
 use super::listener::{Accepting, Peer};
 use super::registry::{Order, Registry};

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::body::Incoming;
 use super::config::{Config, Resets};
 use super::connection::Setup;
 use super::handle::Handle;
@@ -278,7 +278,7 @@ where
             let none = "nothing to listen on: `Server::listen` takes one listener or more";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, none));
         }
-        let layer = self.layer.incomplete_is_error(true);
+        let layer = self.layer;
         let timer = HyperTimer::new();
         let mut sources = Vec::with_capacity(self.listeners.len());
         for listener in self.listeners {

@@ -32,6 +32,7 @@ struct Counts {
     timed_out: AtomicU64,
     unrecognised: AtomicU64,
     failed: AtomicU64,
+    silent: AtomicU64,
     streams: AtomicU64,
     cut_streams: AtomicU64,
     cut_connections: AtomicU64,
@@ -47,6 +48,7 @@ pub(super) enum Event {
     TimedOut,
     Unrecognised,
     Failed,
+    Silent,
     Stream,
     CutStream,
     CutConnection,
@@ -72,6 +74,7 @@ impl Stats {
             Event::TimedOut => &counts.timed_out,
             Event::Unrecognised => &counts.unrecognised,
             Event::Failed => &counts.failed,
+            Event::Silent => &counts.silent,
             Event::Stream => &counts.streams,
             Event::CutStream => &counts.cut_streams,
             Event::CutConnection => &counts.cut_connections,
@@ -124,6 +127,13 @@ impl Stats {
         self.0.failed.load(Relaxed)
     }
 
+    /// Connections of HTTP/2 that were closed since their peer gave no
+    /// [sign of life](super::Server::keep_alive) when it was asked.
+    #[must_use]
+    pub fn silent(&self) -> u64 {
+        self.0.silent.load(Relaxed)
+    }
+
     /// Streams of HTTP/2 that were begun.
     #[must_use]
     pub fn streams(&self) -> u64 {
@@ -160,6 +170,7 @@ impl fmt::Debug for Stats {
             .field("timed_out", &self.timed_out())
             .field("unrecognised", &self.unrecognised())
             .field("failed", &self.failed())
+            .field("silent", &self.silent())
             .field("streams", &self.streams())
             .field("cut_streams", &self.cut_streams())
             .field("cut_connections", &self.cut_connections())

@@ -1,99 +1,266 @@
-//! The tasks of HTTP/2's streams, which end at the deadlines of their calls.
+//! A stream of HTTP/2: the task of a call, from its head to the end of its answer.
 //!
-//! hyper calls the service when a head has been read, and gives what is to become of it to its executor, right
-//! after and on the same thread: between the two, the deadline is left in a thread-local. From there on a
-//! stream has its own timer, so that it doesn't depend on being woken or polled by anybody else: a handler's
-//! answer whose window is shut isn't.
+//! It has the deadline of its call, and one timer for all of it, so that it doesn't depend on being woken by
+//! anybody else: a handler's answer whose window is shut isn't.
 
-use std::cell::Cell;
+use std::error::Error as StdError;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::header::{CONTENT_LENGTH, DATE};
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
 use pin_project_lite::pin_project;
+use tower_service::Service;
 
+use super::body::Incoming;
+use super::date::date;
 use super::registry::Connection;
 use super::stats::Event;
 use crate::clock::Elapsed;
 use crate::deadline::Deadline;
+use crate::hop;
+use crate::propagation::server::{ResponseBody, ServerFuture};
+use crate::propagation::{Protocol, RequestBody};
 use crate::time::{Sleep, sleep_until};
 
-thread_local! {
-    /// That of the call that was made last, for the task that is spawned next.
-    static DEADLINE: Cell<Deadline> = const { Cell::new(Deadline::NEVER) };
-}
+type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Leaves a deadline for the stream that is spawned next, on this thread.
-pub(super) fn hand_over(deadline: Deadline) {
-    DEADLINE.set(deadline);
-}
-
-/// hyper's executor for one connection of HTTP/2: tokio's tasks, with a deadline each.
-#[derive(Clone, Debug)]
-pub(super) struct Streams(Arc<Connection>);
-
-impl Streams {
-    pub(super) fn of(connection: &Arc<Connection>) -> Self {
-        Self(connection.clone())
-    }
-}
-
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        let deadline = DEADLINE.replace(Deadline::NEVER);
-        tokio::spawn(Stream::new(future, deadline, self.0.clone()));
-    }
-}
+/// No more than this of a body is asked room for at once: the size of a frame, unless a peer asks for more.
+const PIECE: usize = 16 << 10;
 
 pin_project! {
     /// A stream that is dropped at its deadline, which resets it with CANCEL.
     ///
     /// It is polled once more before that, so that an answer or a status that can be sent is.
-    struct Stream<F> {
+    pub(super) struct Stream<S, F, R, P: Protocol> {
         #[pin]
-        inner: Option<F>,
+        state: State<S, F, R, P>,
         deadline: Deadline,
         // Made when it has to wait.
         sleep: Option<Sleep<Elapsed>>,
         counted: Counted,
     }
-}
 
-impl<F> Stream<F> {
-    fn new(inner: F, deadline: Deadline, connection: Arc<Connection>) -> Self {
-        connection.stream_begins();
-        Self { inner: Some(inner), deadline, sleep: None, counted: Counted(connection) }
+    impl<S, F, R, P: Protocol> PinnedDrop for Stream<S, F, R, P> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Step::Answer { body, .. } = this.project().state.project() {
+                body.give_up();
+            }
+        }
     }
 }
 
-impl<F: Future<Output = ()>> Future for Stream<F> {
+pin_project! {
+    #[project = Step]
+    enum State<S, F, R, P: Protocol> {
+        Handler {
+            #[pin]
+            future: ServerFuture<S, RequestBody<Incoming, P>, F, P>,
+            reply: SendResponse<Bytes>,
+        },
+        Answer {
+            #[pin]
+            body: ResponseBody<R, P>,
+            to: SendStream<Bytes>,
+            // What there was no room for, and whether the answer ends with it.
+            rest: Bytes,
+            is_last: bool,
+        },
+    }
+}
+
+/// How a stream is over.
+#[derive(Debug)]
+enum End {
+    /// All is sent, or the client has gone.
+    Done,
+    /// What is left isn't sent any more.
+    Cut,
+    Failed(Reason),
+}
+
+impl<S, R, P> Stream<S, S::Future, R, P>
+where
+    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
+    P: Protocol,
+{
+    pub(super) fn new(
+        future: ServerFuture<S, RequestBody<Incoming, P>, S::Future, P>,
+        reply: SendResponse<Bytes>,
+        connection: Arc<Connection>,
+    ) -> Self {
+        connection.stream_begins();
+        let deadline = future.deadline();
+        // The timer here is for all.
+        let state = State::Handler { future: future.woken(), reply };
+        Self { state, deadline, sleep: None, counted: Counted(connection) }
+    }
+}
+
+impl<S, R, P> Future for Stream<S, S::Future, R, P>
+where
+    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+    P: Protocol,
+{
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        if inner.poll(cx).is_ready() {
-            return Poll::Ready(());
+        let mut end = this.state.as_mut().poll(*this.deadline, cx);
+        if end.is_pending() && !this.deadline.is_never() {
+            let at = this.deadline.instant();
+            let sleep = this.sleep.get_or_insert_with(|| sleep_until(at));
+            ready!(Pin::new(sleep).poll(cx));
+            this.state.as_mut().come_due();
+            end = this.state.as_mut().poll(*this.deadline, cx);
+            if end.is_pending() {
+                end = Poll::Ready(End::Cut);
+            }
         }
-        if this.deadline.is_never() {
-            return Poll::Pending;
-        }
-        let at = this.deadline.instant();
-        let sleep = this.sleep.get_or_insert_with(|| sleep_until(at));
-        if Pin::new(sleep).poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        if let Some(inner) = this.inner.as_mut().as_pin_mut()
-            && inner.poll(cx).is_pending()
-        {
-            this.counted.0.count(Event::CutStream);
-            this.inner.set(None);
+        match ready!(end) {
+            End::Done => {}
+            // What has been sent still goes out first. The stream is reset when it is dropped.
+            End::Cut => this.counted.0.count(Event::CutStream),
+            End::Failed(reason) => this.state.reset(reason),
         }
         Poll::Ready(())
     }
+}
+
+impl<S, F, R, P: Protocol> State<S, F, R, P> {
+    fn come_due(self: Pin<&mut Self>) {
+        match self.project() {
+            Step::Handler { future, .. } => future.come_due(),
+            Step::Answer { body, .. } => body.come_due(),
+        }
+    }
+
+    fn reset(self: Pin<&mut Self>, reason: Reason) {
+        match self.project() {
+            Step::Handler { reply, .. } => reply.send_reset(reason),
+            Step::Answer { to, .. } => to.send_reset(reason),
+        }
+    }
+}
+
+impl<S, R, P> State<S, S::Future, R, P>
+where
+    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+    P: Protocol,
+{
+    fn poll(mut self: Pin<&mut Self>, deadline: Deadline, cx: &mut Context<'_>) -> Poll<End> {
+        if let Step::Handler { future, reply } = self.as_mut().project() {
+            let answer = match future.poll(cx) {
+                Poll::Ready(Ok(answer)) => answer,
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(End::Failed(reason(&*error.into())));
+                }
+                // Whether the client has reset it.
+                Poll::Pending => return reply.poll_reset(cx).map(|_| End::Done),
+            };
+            let (mut head, body) = answer.into_parts();
+            hop::strip(&mut head.headers);
+            head.headers.entry(DATE).or_insert_with(date);
+            let is_last = body.is_end_stream();
+            if !is_last && let Some(length) = body.size_hint().exact() {
+                head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+            }
+            let Ok(to) = reply.send_response(Response::from_parts(head, ()), is_last) else {
+                return Poll::Ready(End::Failed(Reason::INTERNAL_ERROR));
+            };
+            if is_last {
+                return Poll::Ready(End::Done);
+            }
+            self.set(Self::Answer { body, to, rest: Bytes::new(), is_last });
+        }
+        let Step::Answer { mut body, to, rest, is_last } = self.project() else {
+            unreachable!("it has been answered")
+        };
+        loop {
+            while !rest.is_empty() {
+                let room = match poll_room(to, rest.len().min(PIECE), cx) {
+                    Poll::Ready(Some(room)) => room,
+                    Poll::Ready(None) => return Poll::Ready(End::Done),
+                    Poll::Pending => return to.poll_reset(cx).map(|_| End::Done),
+                };
+                let piece = rest.split_to(room.min(rest.len()));
+                let is_last = *is_last && rest.is_empty();
+                if to.send_data(piece, is_last).is_err() || is_last {
+                    return Poll::Ready(End::Done);
+                }
+            }
+            match body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => {
+                        *is_last = body.is_end_stream();
+                        *rest = data;
+                        if rest.is_empty() && *is_last {
+                            let _ = to.send_data(Bytes::new(), true);
+                            return Poll::Ready(End::Done);
+                        }
+                    }
+                    Err(frame) => {
+                        let Ok(trailers) = frame.into_trailers() else { continue };
+                        return Poll::Ready(match to.send_trailers(trailers) {
+                            Ok(()) => End::Done,
+                            Err(_) => End::Failed(Reason::INTERNAL_ERROR),
+                        });
+                    }
+                },
+                Poll::Ready(Some(Err(_))) if deadline.is_expired() => return Poll::Ready(End::Cut),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(End::Failed(reason(&error))),
+                Poll::Ready(None) => {
+                    let _ = to.send_data(Bytes::new(), true);
+                    return Poll::Ready(End::Done);
+                }
+                Poll::Pending => return to.poll_reset(cx).map(|_| End::Done),
+            }
+        }
+    }
+}
+
+/// Room for `wanted` bytes, or for less; `None` if the client has gone.
+///
+/// Only what there is room for is handed to h2: what it keeps beyond that is out of reach, and so would be the
+/// stream's end behind it.
+fn poll_room(
+    to: &mut SendStream<Bytes>,
+    wanted: usize,
+    cx: &mut Context<'_>,
+) -> Poll<Option<usize>> {
+    to.reserve_capacity(wanted);
+    loop {
+        match to.capacity() {
+            0 => match ready!(to.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(None),
+            },
+            room => return Poll::Ready(Some(room)),
+        }
+    }
+}
+
+/// What a stream is reset with that has failed so: what its error says, if that is one of h2's.
+fn reason(error: &(dyn StdError + 'static)) -> Reason {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason().unwrap_or(Reason::INTERNAL_ERROR);
+        }
+        next = error.source();
+    }
+    Reason::INTERNAL_ERROR
 }
 
 /// A stream of a connection's, as long as this lives.
@@ -102,54 +269,5 @@ struct Counted(Arc<Connection>);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.stream_ends();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Manual;
-    use crate::serve::registry::Registry;
-    use crate::time::Duration;
-    use std::future::{pending, poll_fn};
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// Runs a stream with 300 ms. Returns how often it was cut.
-    async fn run(future: impl Future<Output = ()>) -> u64 {
-        let registry = Arc::new(Registry::default());
-        let ticket = registry.add();
-        let deadline = Deadline::after(300 * MS);
-        Stream::new(future, deadline, ticket.connection().clone()).await;
-        registry.stats.cut_streams()
-    }
-
-    #[test]
-    fn a_stream_is_dropped_at_its_deadline() {
-        let manual = Manual::new();
-        manual.block_on(async {
-            let start = manual.now();
-            assert_eq!(run(pending()).await, 1);
-            assert_eq!(manual.now(), start + 300 * MS);
-        });
-    }
-
-    #[test]
-    fn what_is_ready_at_the_deadline_is_not_dropped() {
-        let manual = Manual::new();
-        manual.block_on(async {
-            let deadline = Deadline::after(300 * MS);
-            // Nobody wakes it but the stream's own timer.
-            let late =
-                poll_fn(|_| if deadline.is_expired() { Poll::Ready(()) } else { Poll::Pending });
-            assert_eq!(run(late).await, 0);
-        });
-    }
-
-    #[test]
-    fn a_deadline_is_handed_to_one_stream_only() {
-        hand_over(Deadline::after(MS));
-        assert!(!DEADLINE.replace(Deadline::NEVER).is_never());
-        assert!(DEADLINE.get().is_never());
     }
 }

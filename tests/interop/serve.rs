@@ -6,10 +6,10 @@ use ::tonic::Code;
 use bytes::Bytes;
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::grpc::{Grpc, ServerLayer};
-use deadbeat::serve::Server;
+use deadbeat::serve::{Incoming, Server};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use hyper::body::Incoming;
+
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_stream::StreamExt;

@@ -255,7 +255,7 @@ pub(crate) fn serve_ours(layer: ServerLayer) -> (Served, deadbeat::serve::Stats)
 pub(crate) fn run<S, R>(server: Server<S, Grpc>) -> (String, deadbeat::serve::Stats)
 where
     S: Service<
-            ::http::Request<RequestBody<hyper::body::Incoming, Grpc>>,
+            ::http::Request<RequestBody<deadbeat::serve::Incoming, Grpc>>,
             Response = ::http::Response<R>,
         >,
     S: Clone + Send + 'static,

@@ -7,7 +7,7 @@ use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::http::{Http, ServerLayer};
 use deadbeat::serve::Server;
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -16,7 +16,7 @@ use tower::{Layer, service_fn};
 use crate::frames::{Peer, Seen};
 use crate::server::start;
 
-async fn hello(_: Request<RequestBody<Incoming, Http>>) -> Result<Response<Body>, Infallible> {
+async fn hello<B>(_: Request<RequestBody<B, Http>>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::empty()))
 }
 

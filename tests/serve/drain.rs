@@ -6,10 +6,10 @@ use std::future::pending;
 use axum::body::Body;
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::http::Http;
-use deadbeat::serve::Server;
+use deadbeat::serve::{Incoming, Server};
 use deadbeat::time::{Duration, sleep};
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::service_fn;

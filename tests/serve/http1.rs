@@ -8,10 +8,10 @@ use axum::body::Body;
 use deadbeat::clock::{Elapsed, Instant};
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::http::Http;
-use deadbeat::serve::Server;
+use deadbeat::serve::{Incoming, Server};
 use deadbeat::time::sleep;
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::service_fn;

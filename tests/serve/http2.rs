@@ -9,12 +9,12 @@ use deadbeat::deadline;
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::grpc::{self, Grpc};
 use deadbeat::propagation::http::{Http, ServerLayer};
-use deadbeat::serve::Server;
+use deadbeat::serve::{Incoming, Server};
 use deadbeat::time::sleep;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Incoming;
+
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, service_fn};
 
@@ -284,7 +284,7 @@ impl Client {
         Self(sender)
     }
 
-    async fn ask(&mut self, path: &str, ms: u32) -> hyper::Result<Response<Incoming>> {
+    async fn ask(&mut self, path: &str, ms: u32) -> hyper::Result<Response<hyper::body::Incoming>> {
         let request = Request::get(format!("http://a{path}"))
             .header("connect-timeout-ms", ms)
             .body(Body::empty())

@@ -8,9 +8,9 @@ use std::process::Stdio;
 use axum::body::Body;
 use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::http::Http;
-use deadbeat::serve::Server;
+use deadbeat::serve::{Incoming, Server};
 use http::{Request, Response};
-use hyper::body::Incoming;
+
 use serde_json::Value;
 use tower::service_fn;
 

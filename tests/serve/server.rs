@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use bytes::Bytes;
 use deadbeat::propagation::{Protocol, RequestBody};
-use deadbeat::serve::{Handle, Listener, Server, Stats};
+use deadbeat::serve::{Handle, Incoming, Listener, Server, Stats};
 use http::{Request, Response};
 use http_body::Frame;
-use hyper::body::Incoming;
+
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tower::Service;

@@ -28,7 +28,7 @@ pin_project! {
     pub struct ResponseBody<B, P: Protocol> {
         #[pin]
         source: Source<B>,
-        call: Option<Call<P>>,
+        call: Option<Box<Call<P>>>,
         framing: P::Framing,
     }
 }
@@ -47,7 +47,7 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         Self { source: Source::Whole { rest }, call: None, framing: P::Framing::default() }
     }
 
-    pub(super) fn passing(head: &mut Parts, body: B, call: Option<Call<P>>) -> Self
+    pub(super) fn passing(head: &mut Parts, body: B, call: Option<Box<Call<P>>>) -> Self
     where
         B: Body,
     {
@@ -62,6 +62,13 @@ impl<B, P: Protocol> ResponseBody<B, P> {
 
 #[cfg(feature = "serve")]
 impl<B, P: Protocol> ResponseBody<B, P> {
+    /// The deadline has come, for one that has no timer of its own: to be polled once more.
+    pub(crate) fn come_due(self: Pin<&mut Self>) {
+        if let Some(call) = self.project().call {
+            call.open.come_due();
+        }
+    }
+
     /// It is about to be dropped: if that is since its deadline has passed, then it has expired.
     pub(crate) fn give_up(self: Pin<&mut Self>) {
         let call = self.project().call;
@@ -75,7 +82,7 @@ impl<B, P: Protocol> ResponseBody<B, P> {
 }
 
 /// What the call has started goes on.
-fn complete<P: Protocol>(call: &mut Option<Call<P>>) {
+fn complete<P: Protocol>(call: &mut Option<Box<Call<P>>>) {
     if let Some(call) = call.take() {
         call.open.complete();
     }

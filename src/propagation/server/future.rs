@@ -35,8 +35,9 @@ pin_project! {
     pub struct ServerFuture<S, B, F, P: Protocol> {
         #[pin]
         dispatch: Dispatch<S, B, F>,
-        call: Option<Call<P>>,
-        answer: Option<Response<Bytes>>,
+        // Boxed, both: this is moved about, and into a task.
+        call: Option<Box<Call<P>>>,
+        answer: Option<Box<Response<Bytes>>>,
         deadline: Deadline,
     }
 }
@@ -92,11 +93,6 @@ impl<P: Protocol> Call<P> {
     /// all the same.
     pub(super) fn poll_expired(&mut self, now: Instant<Elapsed>, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_expired(now) {
-            return Poll::Ready(());
-        }
-        // Where another's timer has it polled, the machine may have been suspended since the account began.
-        #[cfg(feature = "serve")]
-        if self.open.leaves_time() && self.deadline.is_expired() {
             return Poll::Ready(());
         }
         self.open.poll_expired(cx).map(drop)
@@ -170,12 +166,12 @@ impl<S, B, F, P: Protocol> ServerFuture<S, B, F, P> {
 
     pub(super) fn limited(dispatch: Dispatch<S, B, F>, call: Call<P>) -> Self {
         let deadline = call.deadline;
-        Self { dispatch, call: Some(call), answer: None, deadline }
+        Self { dispatch, call: Some(Box::new(call)), answer: None, deadline }
     }
 
     /// Answered already, by `deadline` if there is one.
     pub(super) fn answering(answer: Response<Bytes>, deadline: Deadline) -> Self {
-        Self { dispatch: Dispatch::Over, call: None, answer: Some(answer), deadline }
+        Self { dispatch: Dispatch::Over, call: None, answer: Some(Box::new(answer)), deadline }
     }
 
     /// That of the call.
@@ -184,14 +180,22 @@ impl<S, B, F, P: Protocol> ServerFuture<S, B, F, P> {
         self.deadline
     }
 
-    /// The same without a timer of its own: whoever polls it, and then the body of its answer, is woken at the
-    /// deadline, and polls it then.
+    /// The same without a timer of its own: whoever polls it, and then the body of its answer, says when the
+    /// deadline [has come](Self::come_due).
     #[cfg(feature = "serve")]
     pub(crate) fn woken(mut self) -> Self {
         if let Some(call) = &mut self.call {
             call.open.leave_time();
         }
         self
+    }
+
+    /// To be polled once more, then.
+    #[cfg(feature = "serve")]
+    pub(crate) fn come_due(self: Pin<&mut Self>) {
+        if let Some(call) = self.project().call {
+            call.open.come_due();
+        }
     }
 }
 
@@ -255,7 +259,7 @@ where
 
 /// After a poll of what runs in it, which ended at `now`.
 fn expire_if_due<S, B, F, R, P: Protocol, E>(
-    call: &mut Option<Call<P>>,
+    call: &mut Option<Box<Call<P>>>,
     mut dispatch: Pin<&mut Dispatch<S, B, F>>,
     now: Instant<Elapsed>,
     cx: &mut Context<'_>,
@@ -269,7 +273,7 @@ fn expire_if_due<S, B, F, R, P: Protocol, E>(
 }
 
 fn answer_expired<R, P: Protocol, E>(
-    call: &mut Option<Call<P>>,
+    call: &mut Option<Box<Call<P>>>,
     expired: &Expired,
 ) -> Poll<Result<Response<ResponseBody<R, P>>, E>> {
     let call = call.take().expect("it had a deadline");

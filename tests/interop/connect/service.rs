@@ -7,7 +7,7 @@ use deadbeat::propagation::http::{self, Http, ServerLayer};
 use deadbeat::propagation::{RequestBody, client};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
@@ -51,7 +51,7 @@ fn endless<T: Send + Sync + 'static>(first: Bytes, held: T) -> Body {
 
 async fn handle(
     tell: Tell,
-    request: ::http::Request<RequestBody<Incoming, Http>>,
+    request: ::http::Request<RequestBody<hyper::body::Incoming, Http>>,
 ) -> Result<::http::Response<Body>, Infallible> {
     let running = Running::begin(&tell, &request);
     let path = request.uri().path().to_owned();

@@ -1,0 +1,104 @@
+//! The body of a request.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+use http_body::{Body, Frame, SizeHint};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request, as it comes in. What a server serves gets it within a
+/// [`RequestBody`](crate::propagation::RequestBody), which has the deadline.
+///
+/// It ends when the client has said so: one that is cut off is an error, also where the client has reset its stream
+/// with `NO_ERROR`, which hyper takes for an end.
+///
+/// Dropping it before its end tells a client of HTTP/2, once the answer is complete, that the rest isn't needed
+/// (RST_STREAM with `NO_ERROR`, RFC 9113, 8.1).
+///
+/// # Errors
+///
+/// Over HTTP/1 it is an error of hyper's, over HTTP/2 one of h2's.
+pub struct Incoming(Source);
+
+enum Source {
+    Http1(hyper::body::Incoming),
+    Http2 {
+        stream: RecvStream,
+        /// As far as the client has told.
+        left: Option<u64>,
+        is_data_over: bool,
+    },
+}
+
+impl Incoming {
+    pub(super) fn http1(body: hyper::body::Incoming) -> Self {
+        Self(Source::Http1(body))
+    }
+
+    /// h2 sees to it that it is as long as its head says.
+    pub(super) fn http2(stream: RecvStream, head: &HeaderMap) -> Self {
+        let told = || head.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+        let left = if stream.is_end_stream() { Some(0) } else { told() };
+        Self(Source::Http2 { stream, left, is_data_over: false })
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Source::Http1(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|it| it.map_err(Into::into)))
+            }
+            Source::Http2 { stream, left, is_data_over } => {
+                if !*is_data_over {
+                    match ready!(stream.poll_data(cx)) {
+                        Some(Ok(data)) => {
+                            // One of a stream that is over has nothing to give back.
+                            let _ = stream.flow_control().release_capacity(data.len());
+                            *left = left.map(|left| left.saturating_sub(data.len() as u64));
+                            return Poll::Ready(Some(Ok(Frame::data(data))));
+                        }
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                        None => *is_data_over = true,
+                    }
+                }
+                Poll::Ready(match ready!(stream.poll_trailers(cx)) {
+                    Ok(trailers) => trailers.map(|it| Ok(Frame::trailers(it))),
+                    Err(error) => Some(Err(error.into())),
+                })
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Http1(body) => body.is_end_stream(),
+            Source::Http2 { stream, .. } => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Http1(body) => body.size_hint(),
+            Source::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! A connection of HTTP/2.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, SendResponse};
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::body::Incoming;
+use super::config::Config;
+use super::connection::Call;
+use super::keep_alive::KeepAlive;
+use super::registry::{Connection, Order};
+use super::stats::Event;
+use super::stream::Stream;
+use super::wire::Io;
+use crate::propagation::{Protocol, RequestBody};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves it to its end. Each call is a task of its own.
+pub(super) async fn serve<S, R, P>(
+    io: Io,
+    mut call: Call<S, P>,
+    config: &Config,
+    connection: &Arc<Connection>,
+) -> Result<(), h2::Error>
+where
+    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+    P: Protocol,
+{
+    let mut h2 = Builder::new()
+        .initial_window_size(config.stream_window)
+        .initial_connection_window_size(config.connection_window)
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_header_list_size(config.max_header_list_size)
+        .max_pending_accept_reset_streams(config.max_pending_resets)
+        .max_local_error_reset_streams(Some(config.max_error_resets))
+        .handshake::<_, Bytes>(io)
+        .await?;
+    let mut keep_alive = config
+        .keep_alive
+        .and_then(|(interval, timeout)| Some(KeepAlive::new(interval, timeout, h2.ping_pong()?)));
+    let mut is_draining = false;
+    poll_fn(|cx| {
+        loop {
+            if !is_draining && connection.order() != Order::GoOn {
+                is_draining = true;
+                h2.graceful_shutdown();
+            }
+            match h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, reply)))) => {
+                    begin(&mut call, request, reply, connection)
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        let Some(keep_alive) = &mut keep_alive else { return Poll::Pending };
+        if keep_alive.poll_silent(connection.has_read(), cx).is_pending() {
+            return Poll::Pending;
+        }
+        connection.count(Event::Silent);
+        // It is told, should it come to read again.
+        h2.abrupt_shutdown(Reason::NO_ERROR);
+        let _ = h2.poll_accept(cx);
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// Its clock starts now.
+fn begin<S, R, P>(
+    call: &mut Call<S, P>,
+    request: Request<h2::RecvStream>,
+    reply: SendResponse<Bytes>,
+    connection: &Arc<Connection>,
+) where
+    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+    P: Protocol,
+{
+    let (head, body) = request.into_parts();
+    let body = Incoming::http2(body, &head.headers);
+    let mut request = Request::from_parts(head, body);
+    if let Some(peer) = &call.peer {
+        request.extensions_mut().insert(peer.clone());
+    }
+    let answering = call.service.call(request);
+    tokio::spawn(Stream::new(answering, reply, connection.clone()));
+}
