@@ -103,7 +103,7 @@ impl Endpoint {
     }
 
     /// The connection that there is, or the next.
-    async fn connection(self: &Arc<Self>) -> Outcome {
+    pub(super) async fn connection(self: &Arc<Self>) -> Outcome {
         let mut outcome = {
             let mut state = self.state.lock();
             if let State::Connected(ready) = &*state {

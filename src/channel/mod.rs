@@ -101,6 +101,38 @@ impl<P: Protocol> Channel<P> {
         Builder::new(target.into())
     }
 
+    /// Connects, unless there is a connection. For who would rather wait, or fail, when it starts than in its first
+    /// call: nobody needs it.
+    ///
+    /// It takes as long as the [`connect_timeout`](Builder::connect_timeout) at the most; a
+    /// [`timeout`](crate::time::timeout()) or scope around it ends it earlier.
+    ///
+    /// # Cancel safety
+    ///
+    /// The attempt goes on if this is dropped, and is there for the next call.
+    ///
+    /// # Errors
+    ///
+    /// There is no connection: nobody listens there, it took too long, or the peer isn't who it should be. Or this is
+    /// polled outside a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use deadbeat::channel::{Channel, Error};
+    /// use deadbeat::propagation::http::Http;
+    ///
+    /// # async fn run() -> Result<(), Error> {
+    /// let channel = Channel::<Http>::builder("http://stock:8080").build()?;
+    /// channel.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect(&self) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let endpoint = self.client.get_ref().endpoint().clone();
+        async move { endpoint.connection().await.map(drop) }
+    }
+
     /// What it has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {

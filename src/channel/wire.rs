@@ -45,7 +45,7 @@ impl Wire {
         Self { endpoint, lease: Lease::None }
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 }

@@ -111,9 +111,8 @@ impl<S, P> Server<S, P> {
     /// How calls get their deadlines, and what is counted of that. Default: a layer as it is made, which honours
     /// `grpc-timeout` and `connect-timeout-ms`, and has neither a maximum nor a default.
     ///
-    /// Whatever it says of trust, it trusts the callers of a listener that is [trusted](Listener::trusted), and
-    /// takes a request that is cut off for an
-    /// [error](crate::propagation::server::ServerLayer::incomplete_is_error): here, hyper is always under it.
+    /// Whatever it says of trust, it trusts the callers of a listener that is [trusted](Listener::trusted). A
+    /// request that is cut off is an error, whatever it says of that: see [`Incoming`].
     pub fn deadlines(mut self, layer: ServerLayer<P>) -> Self {
         self.layer = layer;
         self
@@ -145,7 +144,7 @@ impl<S, P> Server<S, P> {
     /// hyper-util waits for ever.
     ///
     /// It also bounds how long clients may keep a connection that they have made ahead of its use. Where ALPN
-    /// has agreed on a version, nothing is waited for.
+    /// has agreed on HTTP/1, nothing is waited for.
     pub fn detection_timeout(mut self, timeout: Duration) -> Self {
         self.config.detection_timeout = timeout;
         self
@@ -214,8 +213,9 @@ impl<S, P> Server<S, P> {
         self
     }
 
-    /// Has connections of HTTP/2 asked for a sign of life when they have been silent for `interval`, and closed
-    /// if none comes within `timeout`. Default: no.
+    /// Has connections of HTTP/2 asked for a sign of life, by a PING, when nothing has come from them for
+    /// `interval`, and closed if nothing comes within `timeout` then, which is [counted](Stats::silent). Default:
+    /// no.
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.config.keep_alive = Some((interval, timeout));
         self
@@ -278,12 +278,12 @@ where
             let none = "nothing to listen on: `Server::listen` takes one listener or more";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, none));
         }
-        let layer = self.layer;
         let timer = HyperTimer::new();
         let mut sources = Vec::with_capacity(self.listeners.len());
         for listener in self.listeners {
             let trusted = listener.trusted;
-            let layer = if trusted { layer.clone().trusted(true) } else { layer.clone() };
+            let layer = self.layer.clone();
+            let layer = if trusted { layer.trusted(true) } else { layer };
             let mut config = self.config.clone();
             config.max_pending_resets = self.resets.pending(trusted);
             config.max_error_resets = self.resets.errors(trusted);

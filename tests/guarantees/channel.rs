@@ -146,6 +146,22 @@ async fn where_nobody_listens_a_call_is_unavailable_and_the_next_tries_again() {
 }
 
 #[tokio::test]
+async fn who_would_rather_connect_at_once_does_and_fails_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = listener.local_addr().unwrap();
+    drop(listener);
+    let error = ours(nowhere, ClientLayer::new()).connect().await.unwrap_err();
+    assert!(error.to_string().contains(&nowhere.to_string()), "{error}");
+    let (test, _told) = Test::new();
+    let channel = ours(served!(Server::builder(), test), ClientLayer::new());
+    for _ in 0..2 {
+        channel.connect().await.unwrap();
+    }
+    nap(channel.clone(), 0).await.unwrap();
+    assert_eq!((channel.stats().connections(), channel.stats().connections_failed()), (1, 0));
+}
+
+#[tokio::test]
 async fn what_is_too_late_is_not_sent_and_connects_nowhere() {
     let (test, mut told) = Test::new();
     let address = served!(Server::builder(), test);

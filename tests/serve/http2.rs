@@ -103,6 +103,39 @@ async fn an_answer_that_is_larger_than_the_window_is_not_out_of_reach() {
 }
 
 #[tokio::test]
+async fn an_answer_of_which_the_window_takes_a_part_is_reset_at_its_deadline() {
+    // The whole answer is there at once, to its trailers or its end: nothing of that may be out of reach.
+    let service = service_fn(async |request: Calls| {
+        let message = Frame::data(bytes::Bytes::from_static(b"\0\0\0\0\x02hi"));
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        let mut frames = vec![Ok::<_, Infallible>(message)];
+        if request.uri().path() == "/trailers" {
+            frames.push(Ok(Frame::trailers(trailers)));
+        }
+        Ok::<_, Infallible>(Response::new(StreamBody::new(tokio_stream::iter(frames))))
+    });
+    let layer = grpc::ServerLayer::new();
+    let stats = layer.stats();
+    let server = start(Server::grpc(service).deadlines(layer));
+    let mut peer = Peer::connect(server.at(), 3).await;
+    for path in ["/trailers", "/none"] {
+        let sent = Instant::<Elapsed>::now();
+        let stream = peer.call(&[(":path", path), ("grpc-timeout", "300m")], true).await;
+        let seen = peer.rest_of(stream).await;
+        assert!(Instant::<Elapsed>::now() >= sent + 300 * MS, "early");
+        assert_eq!(seen, [Seen::Headers(false), Seen::Data(3, false), Seen::Reset(CANCEL)]);
+    }
+    let service = answering(|_| Body::from("hello"), Drops::new().guards());
+    let whole = start(Server::http(service));
+    let mut peer = Peer::connect(whole.at(), 3).await;
+    let stream = peer.call(&[("connect-timeout-ms", "300")], true).await;
+    let seen = peer.rest_of(stream).await;
+    assert_eq!(seen, [Seen::Headers(false), Seen::Data(3, false), Seen::Reset(CANCEL)]);
+    assert_eq!((server.stats.cut_streams(), stats.expired_in_body()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_body_that_is_cut_is_reset_with_cancel_and_not_internal_error() {
     let mut drops = Drops::new();
     let service = answering(|guards| stuck(1, b"half", guards.one()), drops.guards());

@@ -210,4 +210,21 @@ async fn a_silent_connection_is_asked_for_a_sign_of_life() {
     let mut read = vec![];
     let _ = within(io.read_to_end(&mut read)).await;
     until("it is over", || server.stats.connections() == 0).await;
+    assert_eq!((server.stats.silent(), server.stats.failed()), (1, 0));
+    assert!(read.windows(9).any(|it| it.starts_with(&[0, 0, 8, 6, 0])), "no PING: {read:?}");
+    assert!(read.windows(9).any(|it| it.starts_with(&[0, 0, 8, 7, 0])), "no GOAWAY: {read:?}");
+    // Whatever it sends is a sign of life, and a PING that isn't answered doesn't keep it from being asked again.
+    let mut io = TcpStream::connect(server.at()).await.unwrap();
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    for _ in 0..20 {
+        sleep(40 * MS).await;
+        // WINDOW_UPDATE of the connection, by one.
+        io.write_all(b"\0\0\x04\x08\0\0\0\0\0\0\0\0\x01").await.unwrap();
+    }
+    assert_eq!((server.stats.connections(), server.stats.silent()), (1, 1));
+    until("now that it sends nothing", || server.stats.silent() == 2).await;
+    // And who answers lives.
+    tokio::spawn(Peer::connect(server.at(), 1).await.closed());
+    sleep(1000 * MS).await;
+    assert_eq!((server.stats.connections(), server.stats.silent()), (1, 2));
 }

@@ -5,6 +5,7 @@ mod allocations;
 mod common;
 mod drain;
 mod frames;
+mod heads;
 mod http1;
 mod http2;
 mod limits;

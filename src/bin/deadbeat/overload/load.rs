@@ -16,7 +16,7 @@ use tonic::client::{Grpc, GrpcService};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::{Bytes, StdError};
 use tonic::transport::{self, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 /// What became of the calls of a cell, once it was warm.
@@ -29,6 +29,8 @@ pub(super) struct Outcome {
     pub(super) wasted: u64,
     /// How long the good ones took, in us.
     pub(super) latencies: Histogram<u64>,
+    /// How long those took that were turned away, before their time was up, in us.
+    pub(super) refusals: Histogram<u64>,
     pub(super) rejected_expired: u64,
     pub(super) rejected_doomed: u64,
 }
@@ -116,7 +118,12 @@ pub(super) async fn drive(
     let end = warm + settings.duration;
     let mut next = start;
     let mut calls = JoinSet::new();
-    let mut latencies = Histogram::new(3)?;
+    let (mut latencies, mut refusals) = (Histogram::new(3)?, Histogram::new(3)?);
+    let mut keep = |answer| match answer {
+        Answer::Good(took) => record(&mut latencies, took),
+        Answer::Refused(took) => record(&mut refusals, took),
+        Answer::Nothing => {}
+    };
     let mut before = None;
     while next < end {
         sleep_until(next).await;
@@ -126,13 +133,13 @@ pub(super) async fn drive(
         calls.spawn(call(channel.clone(), settings.deadline, next, warm..end));
         next += Duration::from_secs_f64(-(1.0 - rng.f64()).ln() / offered);
         while let Some(done) = calls.try_join_next() {
-            keep(&mut latencies, done?);
+            keep(done?);
         }
     }
     sleep_until(end).await;
     let (before, after) = (before.unwrap_or_default(), Counts::of(serving));
     while let Some(done) = calls.join_next().await {
-        keep(&mut latencies, done?);
+        keep(done?);
     }
     // What is still worked on is over then.
     sleep(settings.service).await;
@@ -142,28 +149,45 @@ pub(super) async fn drive(
         good,
         wasted: (after.worked - before.worked).saturating_sub(good),
         latencies,
+        refusals,
         rejected_expired: after.expired - before.expired,
         rejected_doomed: after.doomed - before.doomed,
     })
 }
 
-fn keep(latencies: &mut Histogram<u64>, took: Option<Duration>) {
-    if let Some(took) = took {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        latencies.record(us).expect("it grows by itself");
-    }
+fn record(histogram: &mut Histogram<u64>, took: Duration) {
+    let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    histogram.record(us).expect("it grows by itself");
 }
 
-/// How long it took since it was due, if it was answered in time, and while it is counted. Whenever it was due: counted
-/// by that, what is answered after the end would be more than what is missing at the beginning.
+/// What a call came to, and how long it took since it was due.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// In time.
+    Good(Duration),
+    /// It was turned away, in time to try elsewhere.
+    Refused(Duration),
+    /// What is late, or isn't counted.
+    Nothing,
+}
+
+/// Counted by when it is answered, whenever it was due: otherwise, what is answered after the end would be more than
+/// what is missing at the beginning.
 async fn call(
     channel: Channel,
     deadline: Duration,
     due: Instant,
     counted: Range<Instant>,
-) -> Option<Duration> {
+) -> Answer {
     let answer = channel.work(deadline).await;
     let now = Instant::now();
     let took = now.saturating_duration_since(due);
-    (answer.is_ok() && took <= deadline && counted.contains(&now)).then_some(took)
+    if took > deadline || !counted.contains(&now) {
+        return Answer::Nothing;
+    }
+    match answer {
+        Ok(()) => Answer::Good(took),
+        Err(status) if status.code() == Code::Unavailable => Answer::Refused(took),
+        Err(_) => Answer::Nothing,
+    }
 }
