@@ -8,6 +8,7 @@
 use std::task::Poll;
 use std::time::Duration;
 
+use super::crowd::{Crowd, room};
 use super::estimate::Estimate;
 use super::probe::Probes;
 use super::queue::{Popped, Queue, Ticket};
@@ -24,6 +25,8 @@ pub(crate) struct Core<W> {
     running: usize,
     estimate: Estimate,
     probes: Probes,
+    /// With [`Order::NewestFirst`].
+    crowd: Crowd,
     stats: Stats,
 }
 
@@ -48,8 +51,18 @@ pub(crate) struct Admitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
     Expired,
-    Doomed { remaining: Duration, service: Duration, wait: Duration },
-    Full { waiting: usize },
+    Doomed {
+        remaining: Duration,
+        service: Duration,
+        wait: Duration,
+    },
+    Full {
+        waiting: usize,
+    },
+    /// By those that came later, of which there are too many.
+    Overtaken {
+        waited: Duration,
+    },
 }
 
 #[derive(Debug)]
@@ -82,6 +95,7 @@ impl<W> Core<W> {
             running: 0,
             estimate: Estimate::new(),
             probes: Probes::new(settings.probes),
+            crowd: Crowd::default(),
             stats: Stats::default(),
         }
     }
@@ -130,12 +144,15 @@ impl<W> Core<W> {
             return Arrival::Rejected(self.reject(At::Arrival, Why::Full { waiting }));
         }
         let waiting = Waiting { deadline, since: now, waker: None, exempt, verdict: None };
-        Arrival::Queued(self.queue.push_back(waiting))
+        let ticket = self.queue.push_back(waiting);
+        self.see_crowd(now);
+        Arrival::Queued(ticket)
     }
 
     /// Decides about one of those that wait, if there is something to decide: its verdict is there to be
     /// [seen](Self::look) then, and it is to be woken. To be called until there is `None`.
     pub(crate) fn settle(&mut self, now: Instant<Elapsed>) -> Option<Option<W>> {
+        self.see_crowd(now);
         if self.is_settled() {
             return None;
         }
@@ -145,9 +162,14 @@ impl<W> Core<W> {
             let why = self.reject(At::Dequeue, Why::Full { waiting: waiting - 1 });
             return Some(self.decide(popped, Err(why)));
         }
+        if waiting > self.room() {
+            let waited = now - self.queue.front()?.since;
+            let popped = self.queue.pop_front()?;
+            let why = self.reject(At::Dequeue, Why::Overtaken { waited });
+            return Some(self.decide(popped, Err(why)));
+        }
         self.estimate.forget(now);
-        let is_newest_first =
-            self.settings.order == Order::NewestFirst && waiting > self.settings.slots;
+        let is_newest_first = self.is_newest_first(waiting);
         // The oldest go first all the same, if that is for nothing: nobody else would tell them.
         let popped = if is_newest_first && !self.is_hopeless(self.queue.front()?, now) {
             self.queue.pop_back()?
@@ -161,8 +183,31 @@ impl<W> Core<W> {
 
     /// Whether there is nothing to decide.
     pub(crate) fn is_settled(&self) -> bool {
-        self.queue.len() <= self.settings.queue
+        self.queue.len() <= self.room()
             && (self.queue.is_empty() || self.running >= self.settings.slots)
+    }
+
+    /// For so many that wait.
+    fn room(&self) -> usize {
+        let most = self.settings.queue;
+        if self.crowd.is_standing() { most.min(room(self.settings.slots)) } else { most }
+    }
+
+    fn see_crowd(&mut self, now: Instant<Elapsed>) {
+        let Settings { order, quantile, dark, slots, .. } = self.settings;
+        if order == Order::NewestFirst
+            && !dark
+            && quantile > 0.0
+            && let Some(service) = self.estimate.quantile(quantile)
+        {
+            self.crowd.see(self.queue.len(), slots, service, now);
+        }
+    }
+
+    /// Whether it is, when so many wait.
+    fn is_newest_first(&self, waiting: usize) -> bool {
+        self.settings.order == Order::NewestFirst
+            && (waiting > self.settings.slots || self.crowd.is_standing())
     }
 
     /// Of one that waits: whether its turn would be for nothing.
@@ -225,6 +270,7 @@ impl<W> Core<W> {
         let count = match (why, at) {
             (Why::Expired, _) => &mut self.stats.rejected_expired,
             (Why::Full { .. }, _) => &mut self.stats.rejected_full,
+            (Why::Overtaken { .. }, _) => &mut self.stats.rejected_overtaken,
             (Why::Doomed { .. }, At::Arrival) => &mut self.stats.rejected_doomed_on_arrival,
             (Why::Doomed { .. }, At::Dequeue) => &mut self.stats.rejected_doomed_at_dequeue,
         };
@@ -236,9 +282,7 @@ impl<W> Core<W> {
     /// it, by all slots. The next is due after one share of a slot.
     fn predicted_wait(&self) -> Duration {
         let waiting = self.queue.len();
-        let is_newest_first =
-            self.settings.order == Order::NewestFirst && waiting >= self.settings.slots;
-        let ahead = if is_newest_first { 0 } else { waiting };
+        let ahead = if self.is_newest_first(waiting + 1) { 0 } else { waiting };
         let ns = self.estimate.mean().as_nanos() * (ahead as u128 + 1);
         let ns = ns / self.settings.slots as u128;
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))

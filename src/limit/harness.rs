@@ -37,7 +37,7 @@ pub fn limiter(bytes: &[u8]) {
         order: VecDeque::new(),
         running: Vec::new(),
         came: 0,
-        seen: [0; 4],
+        seen: [0; 5],
         left: 0,
     };
     for operation in script.chunks_exact(2) {
@@ -57,8 +57,8 @@ struct Play {
     order: VecDeque<usize>,
     running: Vec<Admitted>,
     came: u64,
-    /// Admitted, expired, doomed, full.
-    seen: [u64; 4],
+    /// Admitted, expired, doomed, full, overtaken.
+    seen: [u64; 5],
     left: u64,
 }
 
@@ -139,6 +139,7 @@ impl Play {
                 assert!(waiting >= self.settings.queue, "{why:?}");
                 self.seen[3] += 1;
             }
+            Why::Overtaken { .. } => panic!("nobody has come after it"),
         }
     }
 
@@ -152,7 +153,7 @@ impl Play {
                 Order::OldestFirst => assert_eq!(index, 0, "one was overtaken"),
                 // From an end; and from the front, while there is no overload.
                 Order::NewestFirst => assert!(
-                    index == 0 || index == before - 1 && before > self.settings.slots,
+                    index == 0 || index == before - 1 && before > self.settings.slots.min(1),
                     "{index} of {before}"
                 ),
             }
@@ -186,6 +187,10 @@ impl Play {
     fn rejected_late(&mut self, why: Why, deadline: Deadline) {
         match why {
             Why::Full { .. } => assert_eq!(self.settings.order, Order::NewestFirst),
+            Why::Overtaken { .. } => {
+                assert_eq!(self.settings.order, Order::NewestFirst);
+                assert!(!self.settings.dark && self.settings.quantile > 0.0);
+            }
             Why::Doomed { .. } => assert!(!deadline.is_never() && !self.settings.dark),
             Why::Expired => assert!(deadline.instant() <= self.now),
         }
@@ -193,6 +198,7 @@ impl Play {
             Why::Expired => 1,
             Why::Doomed { .. } => 2,
             Why::Full { .. } => 3,
+            Why::Overtaken { .. } => 4,
         }] += 1;
     }
 
@@ -232,7 +238,8 @@ impl Play {
         assert_eq!(stats.admitted, self.seen[0]);
         if !self.settings.dark && self.left == 0 {
             let doomed = stats.rejected_doomed_on_arrival + stats.rejected_doomed_at_dequeue;
-            assert_eq!([stats.rejected_expired, doomed, stats.rejected_full], self.seen[1..]);
+            let (full, overtaken) = (stats.rejected_full, stats.rejected_overtaken);
+            assert_eq!([stats.rejected_expired, doomed, full, overtaken], self.seen[1..]);
         }
         assert!(stats.probes <= stats.admitted);
     }

@@ -123,6 +123,7 @@ impl Limiter {
             Why::Expired => Reason::Expired,
             Why::Doomed { .. } => Reason::Doomed,
             Why::Full { .. } => Reason::Full,
+            Why::Overtaken { .. } => Reason::Overtaken,
         });
         Rejected::new(why, provenance, self.0.most_queued, now)
     }

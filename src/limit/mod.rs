@@ -50,8 +50,10 @@
 //!   median counts: a call that is more likely to be in time than not is worth a slot that is idle.
 //! - **Probes**: a small [share](Settings::probes) of the doomed is admitted all the same. When service becomes
 //!   faster, it is they who show it.
-//! - **Full**: so many wait that no more [may](Settings::queue). That alone holds for calls without a deadline:
-//!   they are never doomed.
+//! - **Full**: so many wait that no more [may](Settings::queue).
+//! - **Overtaken**: with [`Order::NewestFirst`], in overload that goes on, by calls that came later.
+//!
+//! Only the last two are for calls without a deadline: they are never doomed.
 //!
 //! A call that is cut off, by its deadline or since its caller is gone, counts as if it had taken a
 //! quarter longer, if it has already taken longer than the median, and not at all otherwise: nobody knows how
@@ -62,12 +64,13 @@
 //! | | gRPC | HTTP |
 //! | --- | --- | --- |
 //! | expired | DEADLINE_EXCEEDED | 504, with [`x-deadline-exceeded`](crate::propagation::http::DEADLINE_EXCEEDED) |
-//! | doomed, full | UNAVAILABLE | 503 |
+//! | doomed, full, overtaken | UNAVAILABLE | 503 |
 //!
 //! The message says why, with figures.
 
 mod body;
 mod core;
+mod crowd;
 mod estimate;
 mod future;
 #[cfg(any(test, fuzzing))]

@@ -18,6 +18,7 @@ enum Kind {
     Expired(Expired),
     Doomed { remaining: Duration, service: Duration, wait: Duration },
     Full { waiting: usize, most: usize },
+    Overtaken { waited: Duration },
 }
 
 impl Rejected {
@@ -35,6 +36,7 @@ impl Rejected {
             }
             Why::Doomed { remaining, service, wait } => Kind::Doomed { remaining, service, wait },
             Why::Full { waiting } => Kind::Full { waiting, most },
+            Why::Overtaken { waited } => Kind::Overtaken { waited },
         })
     }
 
@@ -54,6 +56,12 @@ impl Rejected {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self.0, Kind::Full { .. })
+    }
+
+    /// Whether others have overtaken it, and go on doing so. Another server may be in time.
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self.0, Kind::Overtaken { .. })
     }
 
     /// The deadline that has passed.
@@ -80,6 +88,10 @@ impl fmt::Display for Rejected {
             }
             Kind::Full { waiting, most } => {
                 write!(f, "rejected: {waiting} calls wait already, where {most} may")
+            }
+            Kind::Overtaken { waited } => {
+                let waited = Short(*waited);
+                write!(f, "rejected: overtaken for {waited} by calls that came later")
             }
         }
     }

@@ -9,8 +9,15 @@ pub enum Order {
     #[default]
     OldestFirst,
     /// The same while no more wait than there are slots; once more do, who came last. Under overload,
-    /// those that are served are served at once, and those that have to wait are rejected later on. A full
-    /// queue makes room by rejecting the oldest.
+    /// those that are served are served at once.
+    ///
+    /// A burst waits. In overload that goes on, when more have waited than there are slots for five times as
+    /// long as service takes, there is room for no more than one in four slots, and the oldest is rejected for
+    /// each that comes, as [overtaken](super::Rejected::is_overtaken): it knows within milliseconds, rather
+    /// than when it is doomed. That ends when nobody was overtaken for as long. It takes a
+    /// [quantile](Settings::quantile), and isn't done in the dark.
+    ///
+    /// A full queue makes room by rejecting the oldest.
     NewestFirst,
 }
 

@@ -68,6 +68,8 @@ struct Outcome {
     on_arrival: u32,
     later: u32,
     latencies: Vec<Duration>,
+    /// How long those took that were rejected.
+    refusals: Vec<Duration>,
 }
 
 impl Outcome {
@@ -75,6 +77,19 @@ impl Outcome {
     fn goodput(&self) -> f64 {
         let slot_time = (RUN - WARM_UP).as_secs_f64() * SLOTS as f64;
         f64::from(self.good) * MEAN_MS / 1000.0 / slot_time
+    }
+
+    /// After what time that share of the refusals came at the latest.
+    fn refused(&mut self, share: f64) -> Option<Duration> {
+        self.refusals.sort_unstable();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            clippy::cast_sign_loss,
+            reason = "an index"
+        )]
+        let at = (self.refusals.len() as f64 * share) as usize;
+        self.refusals.get(at).copied()
     }
 
     fn p50(&mut self) -> Duration {
@@ -182,6 +197,7 @@ impl Simulation {
             Arrival::Rejected(_) => {
                 if self.counts(index) {
                     self.outcome.on_arrival += 1;
+                    self.outcome.refusals.push(Duration::ZERO);
                 }
             }
         }
@@ -213,6 +229,7 @@ impl Simulation {
             Poll::Ready((Err(_), _)) => {
                 if self.counts(call) {
                     self.outcome.later += 1;
+                    self.outcome.refusals.push(self.now - self.calls[call].came);
                 }
             }
         }
@@ -247,6 +264,7 @@ impl Simulation {
 fn on_every_service(name: &str, system: System, check: impl Fn(Service, f64, &mut Outcome)) {
     for service in [Service::Fixed, Service::Exponential, Service::Bimodal] {
         let mut line = format!("| {name} | {service:?} |");
+        let mut refused = format!("| {name}, refused after | {service:?} |");
         for load in LOADS {
             let mut outcome = simulate(system, service, load);
             let (goodput, p50) = (outcome.goodput() * 100.0, outcome.p50());
@@ -254,9 +272,16 @@ fn on_every_service(name: &str, system: System, check: impl Fn(Service, f64, &mu
                 Duration::MAX => write!(line, " {goodput:.1} |").unwrap(),
                 _ => write!(line, " {goodput:.1} ({}) |", p50.as_millis()).unwrap(),
             }
+            match (outcome.refused(0.5), outcome.refused(0.95)) {
+                (Some(p50), Some(p95)) => {
+                    write!(refused, " {} / {} |", p50.as_millis(), p95.as_millis()).unwrap();
+                }
+                _ => refused += " – |",
+            }
             check(service, load, &mut outcome);
         }
         println!("{line}");
+        println!("{refused}");
     }
 }
 
@@ -288,6 +313,10 @@ fn under_overload_all_that_is_done_is_of_use() {
             load < 1.5 || p50 <= 2 * Duration::from_millis(20),
             "{service:?} at {load}: {p50:?}"
         );
+        if load >= 1.5 {
+            let [p50, p95] = [0.5, 0.95].map(|share| outcome.refused(share).unwrap().as_millis());
+            assert!(p50 <= 5 && p95 <= 15, "{service:?} at {load}: {p50} and {p95} ms");
+        }
     });
 }
 

@@ -26,6 +26,9 @@ pub struct Stats {
     pub rejected_doomed_at_dequeue: u64,
     /// Calls for which there was no place in the queue.
     pub rejected_full: u64,
+    /// Calls that those have overtaken which came later, in overload that went on: with
+    /// [`Order::NewestFirst`](super::Order::NewestFirst).
+    pub rejected_overtaken: u64,
     /// In what time calls are served, by the [quantile](super::Settings::quantile) that is set. `None` if
     /// there were too few of late to tell.
     pub service_time: Option<Duration>,

@@ -166,6 +166,38 @@ fn under_overload_the_newest_is_next() {
 }
 
 #[test]
+fn in_overload_that_goes_on_the_oldest_knows_soon_and_in_a_burst_it_waits() {
+    let mut server = Server::serving(Settings::new(4).order(Order::NewestFirst), 20 * MS);
+    let running: Vec<_> = (0..4).map(|_| server.admitted(500 * MS).unwrap()).collect();
+    let mut tickets: Vec<_> = (0..5)
+        .map(|_| match server.arrive(500 * MS) {
+            Arrival::Queued(ticket) => Some(ticket),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(server.core.settle(server.now), None);
+    // Five times as long as service takes, and a little: quantiles are rounded up.
+    server.now += 101 * MS;
+    let Arrival::Queued(newest) = server.arrive(500 * MS) else { panic!() };
+    while server.core.settle(server.now).is_some() {}
+    for ticket in &mut tickets {
+        let looked = server.core.look(ticket, &mut None, server.now);
+        let Poll::Ready((Err(Why::Overtaken { waited }), _)) = looked else {
+            panic!("{looked:?}");
+        };
+        assert_eq!(waited, 101 * MS);
+    }
+    assert_eq!(server.core.stats(server.now).rejected_overtaken, 5);
+    // What has come last is next, as if nobody had waited.
+    for running in running {
+        server.core.release(running, End::Done, server.now);
+    }
+    while server.core.settle(server.now).is_some() {}
+    let looked = server.core.look(&mut Some(newest), &mut None, server.now);
+    assert!(matches!(looked, Poll::Ready((Ok(_), _))));
+}
+
+#[test]
 fn what_was_cut_off_early_says_nothing() {
     let mut server = Server::serving(Settings::new(1).quantile(0.5).probes(1.0), 20 * MS);
     let before = server.core.stats(server.now).service_time;

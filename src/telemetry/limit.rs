@@ -8,6 +8,7 @@ pub(crate) enum Reason {
     Expired,
     Doomed,
     Full,
+    Overtaken,
 }
 
 /// The meters of all limiters. They are looked up when the first of them is used.
@@ -53,7 +54,7 @@ mod told {
             let wait = "deadline.limit.wait";
             metrics::describe_histogram!(wait, Unit::Seconds, "How long calls waited for a slot");
             Self {
-                rejected: ["expired", "doomed", "full"]
+                rejected: ["expired", "doomed", "full", "overtaken"]
                     .map(|reason| metrics::counter!(rejected, REASON => reason)),
                 wait: metrics::histogram!(wait),
             }

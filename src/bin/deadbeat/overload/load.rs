@@ -32,6 +32,7 @@ pub(super) struct Outcome {
     /// How long those took that were turned away, before their time was up, in us.
     pub(super) refusals: Histogram<u64>,
     pub(super) rejected_expired: u64,
+    /// Or overtaken, which comes to the same.
     pub(super) rejected_doomed: u64,
 }
 
@@ -50,7 +51,9 @@ impl Counts {
             // Ordering: Relaxed: a number that is shown.
             worked: serving.worked.load(Relaxed),
             expired: stats.rejected_expired,
-            doomed: stats.rejected_doomed_on_arrival + stats.rejected_doomed_at_dequeue,
+            doomed: stats.rejected_doomed_on_arrival
+                + stats.rejected_doomed_at_dequeue
+                + stats.rejected_overtaken,
         }
     }
 }
