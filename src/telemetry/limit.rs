@@ -41,7 +41,7 @@ mod told {
     use super::{Duration, LimitMeters, Reason};
 
     pub(super) struct Handles {
-        rejected: [Counter; 3],
+        rejected: [Counter; 4],
         wait: Histogram,
     }
 
