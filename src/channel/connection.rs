@@ -28,6 +28,10 @@ use crate::time::{Instant, Sleep, sleep_until};
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 5 << 20;
 
+/// How far frames of data may be smaller than 256 bytes, in the sum of those that nobody has read: among them, what comes
+/// for calls that have ended. h2 would end the connection after some ten thousand frames.
+const SMALL_FRAMES: usize = 64 << 20;
+
 /// How old the round trip may be before a call has it measured anew.
 const RTT_AGE: Duration = Duration::from_secs(10);
 
@@ -198,6 +202,7 @@ where
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(config.max_header_list_size)
+        .data_frame_budget(SMALL_FRAMES)
         .enable_push(false)
         // None before the peer has said how many: its settings say so, or that there is no limit.
         .initial_max_send_streams(0)

@@ -17,24 +17,41 @@ pub struct Framing {
 impl Framing {
     pub(crate) fn pass(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
-            if self.filled < PREFIX {
-                let count = data.len().min(PREFIX - self.filled);
-                self.prefix[self.filled..self.filled + count].copy_from_slice(&data[..count]);
-                self.filled += count;
-                data = &data[count..];
-                if self.filled == PREFIX {
-                    let [_, length @ ..] = self.prefix;
-                    self.rest = u32::from_be_bytes(length) as usize;
-                }
-            } else {
-                let count = data.len().min(self.rest);
-                self.rest -= count;
-                data = &data[count..];
+            if self.filled == 0 {
+                data = self.pass_whole(data);
             }
-            if self.filled == PREFIX && self.rest == 0 {
-                self.filled = 0;
-            }
+            data = self.pass_part(data);
         }
+    }
+
+    /// Messages that are there from end to end, as most are. Returns what comes after them.
+    fn pass_whole<'a>(&mut self, mut data: &'a [u8]) -> &'a [u8] {
+        while let Some((prefix, after)) = data.split_first_chunk() {
+            let Some(after) = after.get(length(*prefix)..) else { break };
+            self.prefix = *prefix;
+            data = after;
+        }
+        data
+    }
+
+    /// The rest of a message or of its prefix, as far as it is there.
+    fn pass_part<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let count;
+        if self.filled < PREFIX {
+            count = data.len().min(PREFIX - self.filled);
+            self.prefix[self.filled..self.filled + count].copy_from_slice(&data[..count]);
+            self.filled += count;
+            if self.filled == PREFIX {
+                self.rest = length(self.prefix);
+            }
+        } else {
+            count = data.len().min(self.rest);
+            self.rest -= count;
+        }
+        if self.filled == PREFIX && self.rest == 0 {
+            self.filled = 0;
+        }
+        &data[count..]
     }
 
     /// Of the message that passes, or the last one; 0 before there is any.
@@ -45,6 +62,11 @@ impl Framing {
     pub(crate) fn is_between_messages(&self) -> bool {
         self.filled == 0
     }
+}
+
+fn length(prefix: [u8; PREFIX]) -> usize {
+    let [_, length @ ..] = prefix;
+    u32::from_be_bytes(length) as usize
 }
 
 #[cfg(test)]

@@ -97,9 +97,8 @@ impl Settings {
     }
 }
 
-#[cfg(any(test, fuzzing))]
 impl Settings {
-    /// The latest that any call has which comes `now`.
+    /// The latest that any call has which comes `now`, but for those that may ask for more.
     pub(crate) fn most(&self, now: Instant<Elapsed>) -> Deadline {
         let limit = if self.trusted { self.maximum } else { self.maximum.min(self.default) };
         Deadline::at(now + limit)

@@ -7,7 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
@@ -22,6 +22,9 @@ use super::wire::Io;
 use crate::propagation::{Protocol, RequestBody};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How much of an answer is kept, that the client has room for, while the socket doesn't take it.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// Serves it to its end. Each call is a task of its own.
 pub(super) async fn serve<S, R, P>(
@@ -46,6 +49,10 @@ where
         .max_header_list_size(config.max_header_list_size)
         .max_pending_accept_reset_streams(config.max_pending_resets)
         .max_local_error_reset_streams(Some(config.max_error_resets))
+        // Of as many it is known for a while that what still comes for them is no error.
+        .max_concurrent_reset_streams(config.max_pending_resets)
+        .data_frame_budget(config.data_frame_budget)
+        .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io)
         .await?;
     let mut keep_alive = config
@@ -59,8 +66,11 @@ where
                 h2.graceful_shutdown();
             }
             match h2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, reply)))) => {
-                    begin(&mut call, request, reply, connection)
+                Poll::Ready(Some(Ok((request, mut reply)))) => {
+                    // What was given up in the meantime isn't begun.
+                    if reply.poll_reset(cx).is_pending() {
+                        begin(&mut call, request, reply, connection);
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -96,11 +106,12 @@ fn begin<S, R, P>(
     P: Protocol,
 {
     let (head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
     let body = Incoming::http2(body, &head.headers);
     let mut request = Request::from_parts(head, body);
     if let Some(peer) = &call.peer {
         request.extensions_mut().insert(peer.clone());
     }
     let answering = call.service.call(request);
-    tokio::spawn(Stream::new(answering, reply, connection.clone()));
+    tokio::spawn(Stream::new(answering, is_head, reply, connection.clone()));
 }

@@ -80,9 +80,10 @@ impl Listener {
     /// Whether only your own services reach it. Default: no.
     ///
     /// Its clients may ask for more time than the default, as with
-    /// [`ServerLayer::trusted`](crate::propagation::http::ServerLayer); and may reset more streams, as
-    /// [`Server::max_pending_resets`](super::Server::max_pending_resets) and
-    /// [`Server::max_error_resets`](super::Server::max_error_resets) tell.
+    /// [`ServerLayer::trusted`](crate::propagation::http::ServerLayer); and may reset more streams, and send
+    /// more small frames, as [`Server::max_pending_resets`](super::Server::max_pending_resets),
+    /// [`Server::max_error_resets`](super::Server::max_error_resets) and
+    /// [`Server::data_frame_budget`](super::Server::data_frame_budget) tell.
     pub fn trusted(mut self, trusted: bool) -> Self {
         self.trusted = trusted;
         self

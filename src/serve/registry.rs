@@ -105,6 +105,9 @@ impl Drop for Ticket {
     }
 }
 
+/// So many streams may end with an answer that there was no room for.
+const MOST_NOT_TAKEN: usize = 1 << 16;
+
 /// What a connection is told. Later ones are stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -140,6 +143,8 @@ pub(super) struct Connection {
     /// over to the end.
     call_ns: AtomicU64,
     is_called: AtomicBool,
+    /// Streams that ended with an answer that there was no room for.
+    not_taken: AtomicUsize,
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
@@ -159,6 +164,7 @@ impl Connection {
             streams: AtomicUsize::new(0),
             call_ns: AtomicU64::new(Deadline::NEVER.instant().as_nanos()),
             is_called: AtomicBool::new(false),
+            not_taken: AtomicUsize::new(0),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             has_read: AtomicBool::new(false),
@@ -208,6 +214,15 @@ impl Connection {
 
     pub(super) fn stream_ends(&self) {
         self.streams.fetch_sub(1, Relaxed);
+    }
+
+    /// A stream has ended with an answer that there was no room for. Should that be so because the connection's
+    /// window is shut, then h2 0.4.20 keeps what it knows of the stream until the connection ends, some 400 bytes:
+    /// after [many](MOST_NOT_TAKEN), that has to come.
+    pub(super) fn not_taken(&self) {
+        if self.not_taken.fetch_add(1, Relaxed) + 1 == MOST_NOT_TAKEN {
+            self.tell(Order::Drain);
+        }
     }
 
     pub(super) fn call_begins(&self, deadline: Deadline) {
@@ -293,6 +308,17 @@ mod tests {
         assert_eq!(connection.due(), deadline);
         connection.set_blocked(false);
         assert!(connection.due().is_never());
+    }
+
+    #[test]
+    fn a_connection_whose_peer_takes_no_answers_has_an_end() {
+        let connection = Connection::new(Stats::default());
+        for _ in 1..MOST_NOT_TAKEN {
+            connection.not_taken();
+        }
+        assert_eq!(connection.order(), Order::GoOn);
+        connection.not_taken();
+        assert_eq!(connection.order(), Order::Drain);
     }
 
     #[test]

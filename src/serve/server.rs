@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::body::Incoming;
-use super::config::{Config, Resets};
+use super::config::{Config, Excess};
 use super::connection::Setup;
 use super::handle::Handle;
 use super::listener::{Address, Listener};
@@ -51,7 +51,7 @@ pub struct Server<S, P> {
     layer: ServerLayer<P>,
     listeners: Vec<Listener>,
     config: Config,
-    resets: Resets,
+    excess: Excess,
     max_connections: usize,
     peers: bool,
     registry: Arc<Registry>,
@@ -99,7 +99,7 @@ impl<S, P: Protocol> Server<S, P> {
             layer: ServerLayer::new(),
             listeners: Vec::new(),
             config: Config::new(http1),
-            resets: Resets::default(),
+            excess: Excess::default(),
             max_connections: usize::MAX,
             peers: false,
             registry: Arc::default(),
@@ -191,7 +191,7 @@ impl<S, P> Server<S, P> {
     /// many calls expire while the server is behind does the same. Default: 400, twice the default of
     /// concurrent streams; on listeners that are [trusted](Listener::trusted) 16 384. h2's own is 20.
     pub fn max_pending_resets(mut self, streams: usize) -> Self {
-        self.resets.pending = Some(streams);
+        self.excess.pending = Some(streams);
         self
     }
 
@@ -202,7 +202,19 @@ impl<S, P> Server<S, P> {
     /// stream was reset at a deadline may count as well: h2 remembers 50 streams, for a second. Default: 4096;
     /// on listeners that are [trusted](Listener::trusted) 65 536. hyper's own is 1024.
     pub fn max_error_resets(mut self, streams: usize) -> Self {
-        self.resets.errors = Some(streams);
+        self.excess.errors = Some(streams);
+        self
+    }
+
+    /// How far frames of data may be smaller than 256 bytes, summed over those of a connection that nobody has
+    /// read. One more ends the connection with ENHANCE_YOUR_CALM.
+    ///
+    /// It bounds the memory for frames, of which windows count the bytes alone. But clients that stream small
+    /// messages to a handler that is slow do the same; and frames that come when their call has ended, as after
+    /// its deadline, are never read. Default: 4 MiB, some 16 000 frames; on listeners that are
+    /// [trusted](Listener::trusted) 64 MiB. h2's own is half the [connection's window](Self::connection_window).
+    pub fn data_frame_budget(mut self, bytes: usize) -> Self {
+        self.excess.small_frames = Some(bytes);
         self
     }
 
@@ -216,7 +228,16 @@ impl<S, P> Server<S, P> {
     /// Has connections of HTTP/2 asked for a sign of life, by a PING, when nothing has come from them for
     /// `interval`, and closed if nothing comes within `timeout` then, which is [counted](Stats::silent). Default:
     /// no.
+    ///
+    /// # Panics
+    ///
+    /// If either is zero.
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        assert!(
+            !interval.is_zero() && !timeout.is_zero(),
+            "keep-alive every {interval:?} with a timeout of {timeout:?}, where neither may be zero"
+        );
         self.config.keep_alive = Some((interval, timeout));
         self
     }
@@ -285,8 +306,9 @@ where
             let layer = self.layer.clone();
             let layer = if trusted { layer.trusted(true) } else { layer };
             let mut config = self.config.clone();
-            config.max_pending_resets = self.resets.pending(trusted);
-            config.max_error_resets = self.resets.errors(trusted);
+            config.max_pending_resets = self.excess.pending(trusted);
+            config.max_error_resets = self.excess.errors(trusted);
+            config.data_frame_budget = self.excess.small_frames(trusted);
             let setup = Setup {
                 #[cfg(feature = "tls")]
                 tls: listener.tls.map(|tls| super::tls::acceptor(tls, config.http1)),

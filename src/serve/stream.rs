@@ -12,7 +12,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -48,8 +48,12 @@ pin_project! {
 
     impl<S, F, R, P: Protocol> PinnedDrop for Stream<S, F, R, P> {
         fn drop(this: Pin<&mut Self>) {
-            if let Step::Answer { body, .. } = this.project().state.project() {
+            let this = this.project();
+            if let Step::Answer { body, rest, .. } = this.state.project() {
                 body.give_up();
+                if !rest.is_empty() {
+                    this.counted.0.not_taken();
+                }
             }
         }
     }
@@ -61,6 +65,7 @@ pin_project! {
         Handler {
             #[pin]
             future: ServerFuture<S, RequestBody<Incoming, P>, F, P>,
+            is_head: bool,
             reply: SendResponse<Bytes>,
         },
         Answer {
@@ -91,13 +96,14 @@ where
 {
     pub(super) fn new(
         future: ServerFuture<S, RequestBody<Incoming, P>, S::Future, P>,
+        is_head: bool,
         reply: SendResponse<Bytes>,
         connection: Arc<Connection>,
     ) -> Self {
         connection.stream_begins();
         let deadline = future.deadline();
         // The timer here is for all.
-        let state = State::Handler { future: future.woken(), reply };
+        let state = State::Handler { future: future.woken(), is_head, reply };
         Self { state, deadline, sleep: None, counted: Counted(connection) }
     }
 }
@@ -114,6 +120,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
+        let was_answered = matches!(*this.state, State::Answer { .. });
         let mut end = this.state.as_mut().poll(*this.deadline, cx);
         if end.is_pending() && !this.deadline.is_never() {
             let at = this.deadline.instant();
@@ -127,8 +134,14 @@ where
         }
         match ready!(end) {
             End::Done => {}
-            // What has been sent still goes out first. The stream is reset when it is dropped.
-            End::Cut => this.counted.0.count(Event::CutStream),
+            End::Cut => {
+                this.counted.0.count(Event::CutStream);
+                // A head of just now still goes out first, if the stream is reset by being dropped. Otherwise it is
+                // reset whoever has the body of its request, and what h2 keeps of the answer goes at once.
+                if was_answered {
+                    this.state.reset(Reason::CANCEL);
+                }
+            }
             End::Failed(reason) => this.state.reset(reason),
         }
         Poll::Ready(())
@@ -160,7 +173,7 @@ where
     P: Protocol,
 {
     fn poll(mut self: Pin<&mut Self>, deadline: Deadline, cx: &mut Context<'_>) -> Poll<End> {
-        if let Step::Handler { future, reply } = self.as_mut().project() {
+        if let Step::Handler { future, is_head, reply } = self.as_mut().project() {
             let answer = match future.poll(cx) {
                 Poll::Ready(Ok(answer)) => answer,
                 Poll::Ready(Err(error)) => {
@@ -170,16 +183,27 @@ where
                 Poll::Pending => return reply.poll_reset(cx).map(|_| End::Done),
             };
             let (mut head, body) = answer.into_parts();
+            if head.status.is_informational() {
+                // It would be none of the last (RFC 9110, 15.2).
+                return Poll::Ready(End::Failed(Reason::INTERNAL_ERROR));
+            }
             hop::strip(&mut head.headers);
             head.headers.entry(DATE).or_insert_with(date);
-            let is_last = body.is_end_stream();
-            if !is_last && let Some(length) = body.size_hint().exact() {
+            let is_empty = body.is_end_stream();
+            let is_bare = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status);
+            if !is_empty
+                && !is_bare
+                && let Some(length) = body.size_hint().exact()
+            {
                 head.headers.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
             }
+            // These have no content, whatever the handler says (RFC 9110, 6.4.1).
+            let is_last = is_empty || is_bare || *is_head;
             let Ok(to) = reply.send_response(Response::from_parts(head, ()), is_last) else {
                 return Poll::Ready(End::Failed(Reason::INTERNAL_ERROR));
             };
             if is_last {
+                body.needless();
                 return Poll::Ready(End::Done);
             }
             self.set(Self::Answer { body, to, rest: Bytes::new(), is_last });
@@ -256,7 +280,11 @@ fn reason(error: &(dyn StdError + 'static)) -> Reason {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason().unwrap_or(Reason::INTERNAL_ERROR);
+            // It isn't that all went well, as when another stream that is handed on was reset with that.
+            return match error.reason() {
+                None | Some(Reason::NO_ERROR) => Reason::INTERNAL_ERROR,
+                Some(reason) => reason,
+            };
         }
         next = error.source();
     }

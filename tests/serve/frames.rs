@@ -61,12 +61,12 @@ impl Peer {
         self.next += 2;
         let mut block = vec![];
         let method = if ends { "GET" } else { "POST" };
-        let pseudo = [(":method", method), (":scheme", "http"), (":authority", "a")];
-        let path =
-            [(":path", "/")].into_iter().filter(|_| !headers.iter().any(|it| it.0 == ":path"));
+        let pseudo =
+            [(":method", method), (":scheme", "http"), (":authority", "a"), (":path", "/")];
+        let pseudo = pseudo.into_iter().filter(|pair| !headers.iter().any(|it| it.0 == pair.0));
         let named = |it: &&(&str, &str)| it.0.starts_with(':');
         let given = headers.iter().filter(named).chain(headers.iter().filter(|it| !named(it)));
-        for (name, value) in pseudo.into_iter().chain(path).chain(given.copied()) {
+        for (name, value) in pseudo.chain(given.copied()) {
             // A literal without indexing, with a name of its own.
             block.push(0);
             for text in [name, value] {

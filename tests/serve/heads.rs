@@ -132,6 +132,43 @@ async fn a_request_that_is_not_as_long_as_it_says_is_refused() {
     assert!(peer.is_alive().await);
 }
 
+#[tokio::test]
+async fn an_answer_that_has_no_content_is_sent_without() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Ours| {
+        let tell = tell.clone();
+        async move {
+            // What an answer leaves to be done goes on.
+            deadbeat::spawn(async move {
+                tokio::task::yield_now().await;
+                let _ = tell.send(());
+            });
+            let status: u16 = request.uri().path()[1..].parse().expect("a status");
+            let answer = Response::builder().status(status).body(Body::from("hello"));
+            Ok::<_, Infallible>(answer.unwrap())
+        }
+    });
+    let server = start(Server::http(service));
+    let mut peer = Peer::connect(server.at(), OPEN).await;
+    for (method, path, seen) in [
+        ("HEAD", "/200", Seen::Headers(true)),
+        ("GET", "/204", Seen::Headers(true)),
+        ("GET", "/304", Seen::Headers(true)),
+        ("GET", "/103", Seen::Reset(INTERNAL_ERROR)),
+    ] {
+        let headers = [(":method", method), (":path", path), ("connect-timeout-ms", "9999")];
+        let stream = peer.call(&headers, true).await;
+        assert_eq!(peer.rest_of(stream).await, std::slice::from_ref(&seen), "{method} {path}");
+        if seen == Seen::Headers(true) {
+            assert_eq!(within(told.recv()).await, Some(()));
+        }
+    }
+    // Also that which isn't the handler's.
+    let headers = [(":method", "HEAD"), (":path", "/200"), ("connect-timeout-ms", "0")];
+    let stream = peer.call(&headers, true).await;
+    assert_eq!(peer.rest_of(stream).await, [Seen::Headers(true)]);
+}
+
 /// An error of h2's, within another.
 fn refused() -> Box<dyn Error + Send + Sync> {
     Box::new(axum::Error::new(h2::Error::from(h2::Reason::REFUSED_STREAM)))
@@ -149,6 +186,10 @@ async fn what_fails_resets_its_stream_and_only_that() {
             "/refused" => Err(refused()),
             "/body" => broken("broken".into()),
             "/body/refused" => broken(refused()),
+            // As of an upload that is handed on, whose client has reset it.
+            "/body/no-error" => {
+                broken(Box::new(axum::Error::new(h2::Error::from(h2::Reason::NO_ERROR))))
+            }
             "/panic" => panic!("a handler of this test panics"),
             _ => {
                 let mut trailers = HeaderMap::new();
@@ -165,6 +206,7 @@ async fn what_fails_resets_its_stream_and_only_that() {
         ("/refused", REFUSED_STREAM),
         ("/body", INTERNAL_ERROR),
         ("/body/refused", REFUSED_STREAM),
+        ("/body/no-error", INTERNAL_ERROR),
         ("/panic", crate::frames::CANCEL),
         ("/trailers", INTERNAL_ERROR),
     ] {

@@ -221,8 +221,10 @@ async fn an_upload_that_is_reset_without_an_error_is_no_clean_end() {
         let tell = tell.clone();
         async move {
             tokio::spawn(async move {
-                let read = request.into_body().collect().await;
-                let _ = tell.send(read.is_ok());
+                let mut body = request.into_body();
+                let first = body.frame().await;
+                let _ = tell.send(first.is_some_and(|it| it.is_ok()));
+                let _ = tell.send(body.collect().await.is_ok());
             });
             pending::<Result<Response<Body>, Infallible>>().await
         }
@@ -231,10 +233,65 @@ async fn an_upload_that_is_reset_without_an_error_is_no_clean_end() {
     let mut peer = Peer::connect(server.at(), OPEN).await;
     let stream = peer.call(&[], false).await;
     peer.data(stream, b"half").await;
+    assert_eq!(crate::within(told.recv()).await, Some(true));
     let mut reset = vec![];
     crate::frames::reset(&mut reset, stream, NO_ERROR);
     peer.send(&reset).await;
     assert_eq!(crate::within(told.recv()).await, Some(false));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_is_reset_whoever_has_the_body_of_its_request() {
+    let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Ours| {
+        let _ = keep.send(request.into_body());
+        let answer = stuck(1, b"half", Drops::new().guards().one());
+        async move { Ok::<_, Infallible>(Response::new(answer)) }
+    });
+    let server = start(Server::http(service));
+    let mut peer = Peer::connect(server.at(), OPEN).await;
+    let stream = peer.call(&[("connect-timeout-ms", "300")], false).await;
+    let seen = peer.rest_of(stream).await;
+    assert_eq!(seen, [Seen::Headers(false), Seen::Data(4, false), Seen::Reset(CANCEL)]);
+    let mut body = kept.recv().await.unwrap();
+    assert!(crate::within(body.frame()).await.unwrap().unwrap_err().is_expired());
+}
+
+#[tokio::test]
+async fn small_messages_that_come_after_the_deadline_do_not_end_the_connection() {
+    let service = service_fn(async |_: Ours| pending::<Result<Response<Body>, Infallible>>().await);
+    let server = start(Server::http(service));
+    let mut peer = Peer::connect(server.at(), OPEN).await;
+    for _ in 0..40 {
+        let stream = peer.call(&[("connect-timeout-ms", "20")], false).await;
+        // Of which nothing is read: a client that hasn't seen the end of its call goes on for a while.
+        for _ in 0..100 {
+            peer.data(stream, b"small").await;
+        }
+        while !matches!(peer.next_on(stream).await, Seen::Reset(NO_ERROR)) {}
+    }
+    assert!(peer.is_alive().await);
+}
+
+#[tokio::test]
+async fn what_is_given_up_before_it_is_seen_is_not_begun() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let service = service_fn(move |request: Ours| {
+        let _ = tell.send(request.uri().path().to_owned());
+        async { Ok::<_, Infallible>(Response::new(Body::from("done"))) }
+    });
+    let server = start(Server::http(service));
+    let mut peer = Peer::connect(server.at(), OPEN).await;
+    // All at once, so that they arrive together.
+    let mut bytes = vec![];
+    for _ in 0..100 {
+        let stream = peer.encode_call(&mut bytes, &[(":path", "/gone")], true);
+        crate::frames::reset(&mut bytes, stream, CANCEL);
+    }
+    let last = peer.encode_call(&mut bytes, &[(":path", "/here")], true);
+    peer.send(&bytes).await;
+    peer.rest_of(last).await;
+    assert_eq!(told.recv().await.unwrap(), "/here");
 }
 
 #[tokio::test]

@@ -69,6 +69,11 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         }
     }
 
+    /// It isn't to be sent, and the answer is complete without it.
+    pub(crate) fn needless(mut self) {
+        complete(&mut self.call);
+    }
+
     /// It is about to be dropped: if that is since its deadline has passed, then it has expired.
     pub(crate) fn give_up(self: Pin<&mut Self>) {
         let call = self.project().call;

@@ -14,7 +14,7 @@ use super::layer::Config;
 use super::tell::Tell;
 use super::{ResponseBody, ServerFuture};
 use crate::clock::{Elapsed, Instant};
-use crate::deadline::{Deadline, Expired, Origin, provenance};
+use crate::deadline::{Expired, Origin, provenance};
 use crate::propagation::RequestBody;
 use crate::propagation::blame::MAX_TEXT;
 use crate::propagation::body::Side;
@@ -84,7 +84,7 @@ where
                 Err(malformed) => {
                     stats.malformed_values(Handling::Rejected, 1);
                     let answer = config.protocol.answer_malformed(&P::manner(&parts), &malformed);
-                    return ServerFuture::answering(answer, Deadline::NEVER);
+                    return ServerFuture::answering(answer, settings.most(now));
                 }
             }
         } else {
