@@ -33,13 +33,13 @@ async fn an_answer_that_is_late_is_no_clean_end() {
     let server = start(Server::http(service_fn(by_path)));
     for http2 in [false, true] {
         let mut client = connect(server.at(), http2).await;
-        let mut request = get(300);
+        let mut request = get(1000);
         *request.uri_mut() = "http://stock/half".parse().unwrap();
         let sent = Instant::<Elapsed>::now();
         let answered = head_for(&mut client, request).await;
         assert_eq!(answered.status(), 200);
         text(answered).await.unwrap_err();
-        assert!(sent.elapsed() >= 300 * MS, "early");
+        assert!(sent.elapsed() >= SECOND, "early");
     }
 }
 
@@ -53,7 +53,8 @@ async fn over_http_1_0_and_a_unix_socket_an_answer_that_is_late_looks_complete()
     let server = super::server::run(Server::http(service_fn(by_path)).listen(listener));
     for version in ["1.0", "1.1"] {
         let mut io = tokio::net::UnixStream::connect(&path).await.unwrap();
-        let ask = format!("GET /half HTTP/{version}\r\nhost: a\r\nconnect-timeout-ms: 300\r\n\r\n");
+        let ask =
+            format!("GET /half HTTP/{version}\r\nhost: a\r\nconnect-timeout-ms: 1000\r\n\r\n");
         io.write_all(ask.as_bytes()).await.unwrap();
         let mut read = vec![];
         // It can't be reset: what it closes looks like what is over.
@@ -80,7 +81,7 @@ async fn a_connection_survives_a_late_handler_and_over_http_2_a_late_body() {
         };
         assert!(ask("/never", 300).await.unwrap().starts_with("deadline exceeded"));
         assert_eq!(ask("/whole", 20_000).await.unwrap(), "whole");
-        ask("/half", 300).await.unwrap_err();
+        ask("/half", 1000).await.unwrap_err();
         assert_eq!(ask("/whole", 20_000).await.is_ok(), http2);
     }
     assert_eq!((server.stats.accepted(), server.stats.cut_connections()), (2, 1));
@@ -90,7 +91,7 @@ async fn a_connection_survives_a_late_handler_and_over_http_2_a_late_body() {
 async fn over_http_1_a_connection_does_not_survive_an_upload_that_nobody_reads() {
     let server = start(Server::http(service_fn(by_path)));
     let mut io = TcpStream::connect(server.at()).await.unwrap();
-    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 300\r\n\
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 500\r\n\
                 transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     io.write_all(head.as_bytes()).await.unwrap();
     let mut read = vec![];
@@ -136,7 +137,7 @@ async fn of_grpc_an_answer_that_is_late_ends_with_its_status_and_the_connection_
     let mut h2 = frames(server.at()).await;
     for (method, ms, limit, code) in [
         ("/test.Test/Drip", 50, "1S", Code::DeadlineExceeded),
-        ("/test.Test/Nap", 60_000, "300m", Code::DeadlineExceeded),
+        ("/test.Test/Nap", 60_000, "500m", Code::DeadlineExceeded),
         ("/test.Test/Nap", 0, "20S", Code::Ok),
     ] {
         let request = head(server.at(), method, limit);
