@@ -350,6 +350,24 @@ pub(crate) fn head(
     request.body(()).unwrap()
 }
 
+/// The `grpc-status` of an answer: of its head, or of its trailers.
+pub(crate) async fn status(response: h2::client::ResponseFuture) -> Result<Code, h2::Error> {
+    let response = within(response).await?;
+    let code = |headers: &http::HeaderMap| {
+        headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+    };
+    if let Some(code) = code(response.headers()) {
+        return Ok(code);
+    }
+    let mut body = response.into_body();
+    while let Some(data) = within(body.data()).await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+    }
+    let trailers = within(body.trailers()).await?.expect("trailers");
+    Ok(code(&trailers).expect("a status"))
+}
+
 /// Has each stream of each connection be answered by `answer`. Returns the address, and counts connections.
 pub(crate) async fn serve_frames<F, A>(answer: F) -> (std::net::SocketAddr, Arc<AtomicUsize>)
 where

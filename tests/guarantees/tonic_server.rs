@@ -21,24 +21,6 @@ use super::within;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The `grpc-status` of an answer: of its head, or of its trailers.
-async fn status(response: h2::client::ResponseFuture) -> Result<Code, h2::Error> {
-    let response = within(response).await?;
-    let code = |headers: &http::HeaderMap| {
-        headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
-    };
-    if let Some(code) = code(response.headers()) {
-        return Ok(code);
-    }
-    let mut body = response.into_body();
-    while let Some(data) = within(body.data()).await {
-        let data = data?;
-        body.flow_control().release_capacity(data.len())?;
-    }
-    let trailers = within(body.trailers()).await?.expect("trailers");
-    Ok(code(&trailers).expect("a status"))
-}
-
 #[tokio::test]
 async fn a_handler_has_what_its_caller_has() {
     let (test, mut told) = Test::new();
