@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
@@ -16,7 +16,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// [`RequestBody`](crate::propagation::RequestBody), which has the deadline.
 ///
 /// It ends when the client has said so: one that is cut off is an error, also where the client has reset its stream
-/// with `NO_ERROR`, which hyper takes for an end.
+/// with `NO_ERROR`, which hyper takes for an end, and which is CANCEL here.
 ///
 /// Dropping it before its end tells a client of HTTP/2, once the answer is complete, that the rest isn't needed
 /// (RST_STREAM with `NO_ERROR`, RFC 9113, 8.1).
@@ -70,13 +70,13 @@ impl Body for Incoming {
                             *left = left.map(|left| left.saturating_sub(data.len() as u64));
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }
-                        Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                        Some(Err(error)) => return Poll::Ready(Some(Err(cut_off(error).into()))),
                         None => *is_data_over = true,
                     }
                 }
                 Poll::Ready(match ready!(stream.poll_trailers(cx)) {
                     Ok(trailers) => trailers.map(|it| Ok(Frame::trailers(it))),
-                    Err(error) => Some(Err(error.into())),
+                    Err(error) => Some(Err(cut_off(error).into())),
                 })
             }
         }
@@ -94,6 +94,15 @@ impl Body for Incoming {
             Source::Http1(body) => body.size_hint(),
             Source::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
+    }
+}
+
+/// That there was no error is the client's view: it doesn't need the stream any more.
+fn cut_off(error: h2::Error) -> h2::Error {
+    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) {
+        Reason::CANCEL.into()
+    } else {
+        error
     }
 }
 
