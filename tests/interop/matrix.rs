@@ -16,7 +16,7 @@ const HTTP: [&str; 7] = [
     "curl, HTTP/1.1",
     "Node's http",
     "Python's http.client",
-    "curl, HTTP/2",
+    "curl, HTTP/2, TLS",
     "Node's http2",
     "Python's h2",
 ];

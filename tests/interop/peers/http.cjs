@@ -38,17 +38,26 @@ function upload(request, { sends }) {
   }
 }
 
+// The answer is there, and so nothing more is sent.
+function over(request, { sends }) {
+  if (sends === 'all') request.destroy();
+  else request.end();
+}
+
 const method = ({ sends }) => (sends === 'nothing' ? 'GET' : 'POST');
 
 function over1(agent, to, call) {
   return new Promise((resolve) => {
     const request = http.request(`http://${to}${call.path}`, { agent, method: method(call), headers: call.headers });
+    let has_begun = false;
     request.on('response', async (answer) => {
+      has_begun = true;
       const seen = await follow(answer, answer.statusCode, answer.headers, call);
-      request.end();
+      over(request, call);
       resolve(seen);
     });
-    request.on('error', (error) => resolve(failed(error)));
+    // After the head, it is told of the answer as well.
+    request.on('error', (error) => has_begun || resolve(failed(error)));
     if (call.sends === 'nothing') request.end();
     upload(request, call);
   });
@@ -58,12 +67,14 @@ function over2(session, call) {
   return new Promise((resolve) => {
     const head = { ':method': method(call), ':path': call.path, ...call.headers };
     const stream = session.request(head, { endStream: call.sends === 'nothing' });
+    let has_begun = false;
     stream.on('response', async (head) => {
+      has_begun = true;
       const seen = await follow(stream, head[':status'], head, call);
-      stream.end();
+      over(stream, call);
       resolve({ ...seen, rst: stream.rstCode });
     });
-    stream.on('error', (error) => resolve(failed(error)));
+    stream.on('error', (error) => has_begun || resolve(failed(error)));
     upload(stream, call);
   });
 }

@@ -37,6 +37,15 @@ def ask(connection, call):
     return connection.getresponse()
 
 
+def end(connection, call):
+    """There is no more of the upload, if the server keeps the connection."""
+    try:
+        if call["sends"] != "nothing" and connection.sock:
+            connection.send(b"0\r\n\r\n")
+    except OSError:
+        pass
+
+
 def one(connection, call):
     seen = {"data": 0, "ended": False}
     try:
@@ -45,14 +54,13 @@ def one(connection, call):
         seen["why"] = answer.getheader("x-deadline-exceeded")
         if not call["reads"]:
             may_read.wait()
-        while piece := answer.read(1 << 16):
+        while piece := answer.read1(1 << 16):
             seen["data"] += len(piece)
-        # Also without an error it says what it lacks.
+        # By pieces, what is missing is no error.
         seen["ended"] = not answer.length
         if answer.length:
             seen["error"] = f"{answer.length} bytes less"
-        if call["sends"] != "nothing" and connection.sock:
-            connection.send(b"0\r\n\r\n")
+        end(connection, call)
     except (http.client.HTTPException, OSError) as error:
         seen["error"] = type(error).__name__
     return seen
