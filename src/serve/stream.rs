@@ -34,7 +34,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const PIECE: usize = 16 << 10;
 
 pin_project! {
-    /// A stream that is dropped at its deadline, which resets it with CANCEL.
+    /// A stream that is reset at its deadline: with CANCEL, by being dropped, or see [`State::cut`].
     ///
     /// It is polled once more before that, so that an answer or a status that can be sent is.
     pub(super) struct Stream<S, F, R, P: Protocol> {
@@ -44,11 +44,17 @@ pin_project! {
         // Made when it has to wait.
         sleep: Option<Sleep<Elapsed>>,
         counted: Counted,
+        is_over: bool,
     }
 
     impl<S, F, R, P: Protocol> PinnedDrop for Stream<S, F, R, P> {
         fn drop(this: Pin<&mut Self>) {
-            if let Step::Answer { body, .. } = this.project().state.project() {
+            let mut this = this.project();
+            // Else it has panicked.
+            if !*this.is_over {
+                this.state.as_mut().cut();
+            }
+            if let Step::Answer { body, .. } = this.state.project() {
                 body.give_up();
             }
         }
@@ -67,6 +73,9 @@ pin_project! {
             #[pin]
             body: ResponseBody<R, P>,
             to: SendStream<Bytes>,
+            // Whether nobody takes it for complete if it is cut: it lacks its trailers; or is what is answered in
+            // the handler's place, and its head says all.
+            is_told: bool,
             // What there was no room for, and whether the answer ends with it.
             rest: Bytes,
             is_last: bool,
@@ -98,7 +107,7 @@ where
         let deadline = future.deadline();
         // The timer here is for all.
         let state = State::Handler { future: future.woken(), reply };
-        Self { state, deadline, sleep: None, counted: Counted(connection) }
+        Self { state, deadline, sleep: None, counted: Counted(connection), is_over: false }
     }
 }
 
@@ -125,10 +134,14 @@ where
                 end = Poll::Ready(End::Cut);
             }
         }
-        match ready!(end) {
+        let end = ready!(end);
+        *this.is_over = true;
+        match end {
             End::Done => {}
-            // What has been sent still goes out first. The stream is reset when it is dropped.
-            End::Cut => this.counted.0.count(Event::CutStream),
+            End::Cut => {
+                this.counted.0.count(Event::CutStream);
+                this.state.cut();
+            }
             End::Failed(reason) => this.state.reset(reason),
         }
         Poll::Ready(())
@@ -146,7 +159,21 @@ impl<S, F, R, P: Protocol> State<S, F, R, P> {
     fn reset(self: Pin<&mut Self>, reason: Reason) {
         match self.project() {
             Step::Handler { reply, .. } => reply.send_reset(reason),
-            Step::Answer { to, .. } => to.send_reset(reason),
+            Step::Answer { to, is_told, .. } => to.send_reset(match reason {
+                Reason::NO_ERROR | Reason::CANCEL if !*is_told => Reason::INTERNAL_ERROR,
+                reason => reason,
+            }),
+        }
+    }
+
+    /// What is left isn't sent any more: the stream is about to be dropped, which resets it with CANCEL once what
+    /// has been sent is out.
+    ///
+    /// One of which that wouldn't tell is reset with INTERNAL_ERROR instead, and at once: Node's client takes
+    /// CANCEL for the end of an answer that is complete.
+    fn cut(self: Pin<&mut Self>) {
+        if let Step::Answer { to, is_told: false, .. } = self.project() {
+            to.send_reset(Reason::INTERNAL_ERROR);
         }
     }
 }
@@ -170,6 +197,7 @@ where
                 Poll::Pending => return reply.poll_reset(cx).map(|_| End::Done),
             };
             let (mut head, body) = answer.into_parts();
+            let is_told = P::needs_trailers(&head) || body.is_ours();
             hop::strip(&mut head.headers);
             head.headers.entry(DATE).or_insert_with(date);
             let is_last = body.is_end_stream();
@@ -182,9 +210,9 @@ where
             if is_last {
                 return Poll::Ready(End::Done);
             }
-            self.set(Self::Answer { body, to, rest: Bytes::new(), is_last });
+            self.set(Self::Answer { body, to, is_told, rest: Bytes::new(), is_last });
         }
-        let Step::Answer { mut body, to, rest, is_last } = self.project() else {
+        let Step::Answer { mut body, to, rest, is_last, .. } = self.project() else {
             unreachable!("it has been answered")
         };
         loop {
