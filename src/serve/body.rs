@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
+
+use super::registry::Connection;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -27,7 +30,11 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Incoming(Source);
 
 enum Source {
-    Http1(hyper::body::Incoming),
+    Http1 {
+        body: hyper::body::Incoming,
+        /// Is told of the end.
+        connection: Arc<Connection>,
+    },
     Http2 {
         stream: RecvStream,
         /// As far as the client has told.
@@ -37,8 +44,9 @@ enum Source {
 }
 
 impl Incoming {
-    pub(super) fn http1(body: hyper::body::Incoming) -> Self {
-        Self(Source::Http1(body))
+    pub(super) fn http1(body: hyper::body::Incoming, connection: Arc<Connection>) -> Self {
+        connection.set_uploading(!body.is_end_stream());
+        Self(Source::Http1 { body, connection })
     }
 
     /// h2 sees to it that it is as long as its head says.
@@ -58,8 +66,12 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
-            Source::Http1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|it| it.map_err(Into::into)))
+            Source::Http1 { body, connection } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    connection.set_uploading(false);
+                }
+                Poll::Ready(frame.map(|it| it.map_err(Into::into)))
             }
             Source::Http2 { stream, left, is_data_over } => {
                 if !*is_data_over {
@@ -84,14 +96,14 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Http1(body) => body.is_end_stream(),
+            Source::Http1 { body, .. } => body.is_end_stream(),
             Source::Http2 { stream, .. } => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Http1(body) => body.size_hint(),
+            Source::Http1 { body, .. } => body.size_hint(),
             Source::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -140,6 +140,8 @@ pub(super) struct Connection {
     /// over to the end.
     call_ns: AtomicU64,
     is_called: AtomicBool,
+    /// Whether there is more of the body of that call's request, as far as its handler has read it.
+    is_uploading: AtomicBool,
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
@@ -148,7 +150,8 @@ pub(super) struct Connection {
 
 // Ordering: Relaxed, all. An order is stored before the task's waker is looked for, under its lock, and looked
 // for after that has been left there, under the same lock: one of the two sees the other. All else is either a
-// number, or is written and read by the connection's own task.
+// number, or is written and read by the connection's own task; but for the end of an upload, which matters to
+// nobody if its handler gives it to a task of its own.
 impl Connection {
     fn new(stats: Stats) -> Self {
         Self {
@@ -159,6 +162,7 @@ impl Connection {
             streams: AtomicUsize::new(0),
             call_ns: AtomicU64::new(Deadline::NEVER.instant().as_nanos()),
             is_called: AtomicBool::new(false),
+            is_uploading: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             has_read: AtomicBool::new(false),
@@ -226,6 +230,14 @@ impl Connection {
             return Deadline::NEVER;
         }
         Deadline::at(Instant::<Elapsed>::from_nanos(self.call_ns.load(Relaxed)))
+    }
+
+    pub(super) fn set_uploading(&self, is_uploading: bool) {
+        self.is_uploading.store(is_uploading, Relaxed);
+    }
+
+    pub(super) fn is_uploading(&self) -> bool {
+        self.is_uploading.load(Relaxed)
     }
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {
