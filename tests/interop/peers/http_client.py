@@ -60,6 +60,8 @@ def one(connection, call):
         seen["ended"] = not answer.length
         if answer.length:
             seen["error"] = f"{answer.length} bytes less"
+        # By pieces, it doesn't notice that it is at its end.
+        answer.close()
         end(connection, call)
     except (http.client.HTTPException, OSError) as error:
         seen["error"] = type(error).__name__

@@ -179,7 +179,7 @@ impl Client {
 
 /// What it tells of each call: all but the body.
 const TOLD: &str =
-    "%{stderr}told %{exitcode} %{http_code} %{size_download} %header{x-deadline-exceeded}\n";
+    "%{stderr}\ntold %{exitcode} %{http_code} %{size_download} %header{x-deadline-exceeded}\n";
 
 async fn curl(
     version: &str,
