@@ -29,6 +29,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Over HTTP/1 it is an error of hyper's, over HTTP/2 one of h2's.
 pub struct Incoming(Source);
 
+/// A body of HTTP/1 that isn't longer than that has come with its head, as a rule, and hyper passes over what is there.
+const SMALL: u64 = 4 << 10;
+
 enum Source {
     Http1 {
         body: hyper::body::Incoming,
@@ -45,7 +48,8 @@ enum Source {
 
 impl Incoming {
     pub(super) fn http1(body: hyper::body::Incoming, connection: Arc<Connection>) -> Self {
-        connection.set_uploading(!body.is_end_stream());
+        let is_small = body.size_hint().exact().is_some_and(|length| length <= SMALL);
+        connection.set_uploading(!is_small);
         Self(Source::Http1 { body, connection })
     }
 

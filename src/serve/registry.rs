@@ -140,7 +140,8 @@ pub(super) struct Connection {
     /// over to the end.
     call_ns: AtomicU64,
     is_called: AtomicBool,
-    /// Whether there is more of the body of that call's request, as far as its handler has read it.
+    /// Whether there is more of the body of that call's request, as far as its handler has read it. One that is
+    /// small counts as read.
     is_uploading: AtomicBool,
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,

@@ -115,7 +115,7 @@ async fn a_client_whose_upload_is_not_read_any_more_is_told_that_the_connection_
     let service = service_fn(async |_: Ours| pending::<Result<Response<Body>, Infallible>>().await);
     let server = start(Server::http(service));
     for (framing, sent) in
-        [("transfer-encoding: chunked", "4\r\nhalf\r\n"), ("content-length: 9", "half")]
+        [("transfer-encoding: chunked", "4\r\nhalf\r\n"), ("content-length: 9000", "half")]
     {
         let mut io = TcpStream::connect(server.at()).await.unwrap();
         let head = format!(
@@ -143,6 +143,23 @@ async fn a_connection_whose_upload_was_read_lives() {
     {
         let head = format!(
             "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 200\r\n{framing}\r\n\r\n{sent}"
+        );
+        ask(&mut io, &head).await;
+        let answer = response(&mut io).await;
+        assert!(answer.starts_with("HTTP/1.1 504 ") && !answer.contains("connection:"), "{answer}");
+    }
+    assert_eq!(server.stats.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_small_upload_that_nobody_has_read_does_not_cost_the_connection() {
+    let service = service_fn(async |_: Ours| pending::<Result<Response<Body>, Infallible>>().await);
+    let server = start(Server::http(service));
+    let mut io = TcpStream::connect(server.at()).await.unwrap();
+    // The second is late when it comes.
+    for ms in [200, 0, 200] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: {ms}\r\ncontent-length: 4\r\n\r\nfull"
         );
         ask(&mut io, &head).await;
         let answer = response(&mut io).await;
