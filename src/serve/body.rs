@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -9,6 +10,8 @@ use h2::{Reason, RecvStream};
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
+
+use super::registry::Connection;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,8 +29,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Over HTTP/1 it is an error of hyper's, over HTTP/2 one of h2's.
 pub struct Incoming(Source);
 
+/// A body of HTTP/1 that isn't longer than that has come with its head, as a rule, and hyper passes over what is there.
+const SMALL: u64 = 4 << 10;
+
 enum Source {
-    Http1(hyper::body::Incoming),
+    Http1 {
+        body: hyper::body::Incoming,
+        /// Is told of the end.
+        connection: Arc<Connection>,
+    },
     Http2 {
         stream: RecvStream,
         /// As far as the client has told.
@@ -37,8 +47,10 @@ enum Source {
 }
 
 impl Incoming {
-    pub(super) fn http1(body: hyper::body::Incoming) -> Self {
-        Self(Source::Http1(body))
+    pub(super) fn http1(body: hyper::body::Incoming, connection: Arc<Connection>) -> Self {
+        let is_small = body.size_hint().exact().is_some_and(|length| length <= SMALL);
+        connection.set_uploading(!is_small);
+        Self(Source::Http1 { body, connection })
     }
 
     /// h2 sees to it that it is as long as its head says.
@@ -58,8 +70,12 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.0 {
-            Source::Http1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|it| it.map_err(Into::into)))
+            Source::Http1 { body, connection } => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if frame.is_none() || body.is_end_stream() {
+                    connection.set_uploading(false);
+                }
+                Poll::Ready(frame.map(|it| it.map_err(Into::into)))
             }
             Source::Http2 { stream, left, is_data_over } => {
                 if !*is_data_over {
@@ -84,14 +100,14 @@ impl Body for Incoming {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Http1(body) => body.is_end_stream(),
+            Source::Http1 { body, .. } => body.is_end_stream(),
             Source::Http2 { stream, .. } => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Http1(body) => body.size_hint(),
+            Source::Http1 { body, .. } => body.size_hint(),
             Source::Http2 { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -50,7 +51,7 @@ where
     type Future = Answering<S, S::Future, P>;
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
-        let mut request = request.map(Incoming::http1);
+        let mut request = request.map(|body| Incoming::http1(body, self.connection.clone()));
         if let Some(peer) = &self.peer {
             request.extensions_mut().insert(peer.clone());
         }
@@ -63,6 +64,12 @@ where
 
 /// A call, until its answer has been handed over to its end.
 struct Exchange(Arc<Connection>);
+
+impl Exchange {
+    fn is_uploading(&self) -> bool {
+        self.0.is_uploading()
+    }
+}
 
 impl Drop for Exchange {
     fn drop(&mut self) {
@@ -90,7 +97,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
+        let mut response = ready!(this.future.poll(cx))?;
+        // The rest of an upload isn't read any more, and hyper closes the connection. A client that isn't told would
+        // make its next call on it.
+        if response.body().is_ours() && this.exchange.as_ref().is_some_and(Exchange::is_uploading) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let (deadline, exchange) = (*this.deadline, this.exchange.take());
         Poll::Ready(Ok(response.map(|body| Answer { body, deadline, is_cut: false, exchange })))
     }

@@ -145,6 +145,9 @@ pub(super) struct Connection {
     is_called: AtomicBool,
     /// Streams that ended with an answer that there was no room for.
     not_taken: AtomicUsize,
+    /// Whether there is more of the body of that call's request, as far as its handler has read it. One that is
+    /// small counts as read.
+    is_uploading: AtomicBool,
     /// Whether the socket has taken less than it was given.
     is_blocked: AtomicBool,
     is_cut: AtomicBool,
@@ -153,7 +156,8 @@ pub(super) struct Connection {
 
 // Ordering: Relaxed, all. An order is stored before the task's waker is looked for, under its lock, and looked
 // for after that has been left there, under the same lock: one of the two sees the other. All else is either a
-// number, or is written and read by the connection's own task.
+// number, or is written and read by the connection's own task; but for the end of an upload, which matters to
+// nobody if its handler gives it to a task of its own.
 impl Connection {
     fn new(stats: Stats) -> Self {
         Self {
@@ -165,6 +169,7 @@ impl Connection {
             call_ns: AtomicU64::new(Deadline::NEVER.instant().as_nanos()),
             is_called: AtomicBool::new(false),
             not_taken: AtomicUsize::new(0),
+            is_uploading: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             has_read: AtomicBool::new(false),
@@ -241,6 +246,14 @@ impl Connection {
             return Deadline::NEVER;
         }
         Deadline::at(Instant::<Elapsed>::from_nanos(self.call_ns.load(Relaxed)))
+    }
+
+    pub(super) fn set_uploading(&self, is_uploading: bool) {
+        self.is_uploading.store(is_uploading, Relaxed);
+    }
+
+    pub(super) fn is_uploading(&self) -> bool {
+        self.is_uploading.load(Relaxed)
     }
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {

@@ -34,7 +34,7 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 const PIECE: usize = 16 << 10;
 
 pin_project! {
-    /// A stream that is dropped at its deadline, which resets it with CANCEL.
+    /// A stream that is reset at its deadline.
     ///
     /// It is polled once more before that, so that an answer or a status that can be sent is.
     pub(super) struct Stream<S, F, R, P: Protocol> {
@@ -44,11 +44,16 @@ pin_project! {
         // Made when it has to wait.
         sleep: Option<Sleep<Elapsed>>,
         counted: Counted,
+        is_over: bool,
     }
 
     impl<S, F, R, P: Protocol> PinnedDrop for Stream<S, F, R, P> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
+            let mut this = this.project();
+            // Else it has panicked.
+            if !*this.is_over {
+                this.state.as_mut().cut(false);
+            }
             if let Step::Answer { body, rest, .. } = this.state.project() {
                 body.give_up();
                 if !rest.is_empty() {
@@ -72,6 +77,9 @@ pin_project! {
             #[pin]
             body: ResponseBody<R, P>,
             to: SendStream<Bytes>,
+            // Whether nobody takes it for complete if it is cut: it lacks its trailers; or is what is answered in
+            // the handler's place, and its head says all.
+            is_told: bool,
             // What there was no room for, and whether the answer ends with it.
             rest: Bytes,
             is_last: bool,
@@ -104,7 +112,7 @@ where
         let deadline = future.deadline();
         // The timer here is for all.
         let state = State::Handler { future: future.woken(), is_head, reply };
-        Self { state, deadline, sleep: None, counted: Counted(connection) }
+        Self { state, deadline, sleep: None, counted: Counted(connection), is_over: false }
     }
 }
 
@@ -132,15 +140,13 @@ where
                 end = Poll::Ready(End::Cut);
             }
         }
-        match ready!(end) {
+        let end = ready!(end);
+        *this.is_over = true;
+        match end {
             End::Done => {}
             End::Cut => {
                 this.counted.0.count(Event::CutStream);
-                // A head of just now still goes out first, if the stream is reset by being dropped. Otherwise it is
-                // reset whoever has the body of its request, and what h2 keeps of the answer goes at once.
-                if was_answered {
-                    this.state.reset(Reason::CANCEL);
-                }
+                this.state.cut(was_answered);
             }
             End::Failed(reason) => this.state.reset(reason),
         }
@@ -156,10 +162,27 @@ impl<S, F, R, P: Protocol> State<S, F, R, P> {
         }
     }
 
+    /// With INTERNAL_ERROR in place of what Node's client takes for the end of an answer that is complete.
     fn reset(self: Pin<&mut Self>, reason: Reason) {
         match self.project() {
             Step::Handler { reply, .. } => reply.send_reset(reason),
-            Step::Answer { to, .. } => to.send_reset(reason),
+            Step::Answer { to, is_told, .. } => to.send_reset(match reason {
+                Reason::NO_ERROR | Reason::CANCEL if !*is_told => Reason::INTERNAL_ERROR,
+                reason => reason,
+            }),
+        }
+    }
+
+    /// What is left isn't sent any more. `is_begun`: the head of the answer was sent in an earlier poll.
+    ///
+    /// What isn't reset here is when it is dropped, with CANCEL, and a head of just now goes out before that. One that
+    /// has begun is reset at once: whoever has the body of its request, and with what h2 keeps of the answer. So is one
+    /// of which CANCEL wouldn't tell.
+    fn cut(mut self: Pin<&mut Self>, is_begun: bool) {
+        if let Step::Answer { is_told, .. } = self.as_mut().project()
+            && (is_begun || !*is_told)
+        {
+            self.reset(Reason::CANCEL);
         }
     }
 }
@@ -187,6 +210,7 @@ where
                 // It would be none of the last (RFC 9110, 15.2).
                 return Poll::Ready(End::Failed(Reason::INTERNAL_ERROR));
             }
+            let is_told = P::needs_trailers(&head) || body.is_ours();
             hop::strip(&mut head.headers);
             head.headers.entry(DATE).or_insert_with(date);
             let is_empty = body.is_end_stream();
@@ -206,9 +230,9 @@ where
                 body.needless();
                 return Poll::Ready(End::Done);
             }
-            self.set(Self::Answer { body, to, rest: Bytes::new(), is_last });
+            self.set(Self::Answer { body, to, is_told, rest: Bytes::new(), is_last });
         }
-        let Step::Answer { mut body, to, rest, is_last } = self.project() else {
+        let Step::Answer { mut body, to, rest, is_last, .. } = self.project() else {
             unreachable!("it has been answered")
         };
         loop {

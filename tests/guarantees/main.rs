@@ -82,7 +82,7 @@ fn exists(test: &str) -> bool {
 
 #[test]
 fn a_test_is_looked_for_where_its_path_says() {
-    let name = "a_body_that_is_cut_is_reset_with_cancel_and_not_internal_error";
+    let name = "a_body_that_is_cut_is_reset_with_what_nobody_takes_for_an_end";
     assert!(exists(&format!("serve/http2::{name}")));
     for elsewhere in ["serve/http1", "serve::http2", "serve", "http2", "channel::ends"] {
         assert!(!exists(&format!("{elsewhere}::{name}")), "{elsewhere}");

@@ -19,6 +19,7 @@ mod malformed;
 mod proxy;
 mod resets;
 mod serve;
+mod serve_http;
 mod tonic;
 mod values;
 

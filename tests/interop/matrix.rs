@@ -10,6 +10,17 @@ use serde_json::{Value, json};
 
 use crate::peer;
 
+/// Clients of plain HTTP.
+const HTTP: [&str; 7] = [
+    "curl, HTTP/1.0",
+    "curl, HTTP/1.1",
+    "Node's http",
+    "Python's http.client",
+    "curl, HTTP/2, TLS",
+    "Node's http2",
+    "Python's h2",
+];
+
 /// One table of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Table {
@@ -38,10 +49,12 @@ pub(crate) enum Table {
     Serve,
     /// The same at the level of frames.
     ServeFrames,
+    /// What it does for clients of plain HTTP.
+    ServeHttp,
 }
 
 impl Table {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Versions,
         Self::Sent,
         Self::Received,
@@ -59,6 +72,7 @@ impl Table {
         Self::ChannelFrames,
         Self::Serve,
         Self::ServeFrames,
+        Self::ServeHttp,
     ];
 
     /// As in the page's marks.
@@ -80,6 +94,7 @@ impl Table {
             }
             Self::ChannelFrames => ("Python's h2", &["our call", "it sees"]),
             Self::ServeFrames => ("Python's h2", &["it sees", "our handler"]),
+            Self::ServeHttp => ("", &HTTP),
             Self::Resets => ("the server", &["before", "after"]),
             Self::Tonic => ("", &["before the head", "in a stream of answers", "in an upload"]),
             Self::Chain => ("", &["grpc-js calls us", "we call grpcio"]),

@@ -22,6 +22,9 @@ pub(crate) enum Kind {
     Connect,
     Http2,
     Frames,
+    /// HTTP by Node, of both versions.
+    Http,
+    HttpClient,
 }
 
 /// Those that speak gRPC.
@@ -37,6 +40,8 @@ impl Kind {
             Self::Connect => "connect-es",
             Self::Http2 => "Node's http2",
             Self::Frames => "Python's h2",
+            Self::Http => "Node's http",
+            Self::HttpClient => "Python's http.client",
         }
     }
 
@@ -45,20 +50,22 @@ impl Kind {
         match self {
             Self::Grpcio => (installed().join("venv/bin/python"), Some("grpcio.py")),
             Self::Frames => (installed().join("venv/bin/python"), Some("frames.py")),
+            Self::HttpClient => (installed().join("venv/bin/python"), Some("http_client.py")),
             Self::GrpcGo => (installed().join("grpc_go"), None),
             Self::GrpcJs => ("node".into(), Some("grpc_js.cjs")),
             Self::Connect => ("node".into(), Some("connect.cjs")),
             Self::Http2 => ("node".into(), Some("http2.cjs")),
+            Self::Http => ("node".into(), Some("http.cjs")),
         }
     }
 
     /// What has to be there.
     fn needs(self) -> PathBuf {
         match self {
-            Self::Grpcio | Self::Frames | Self::GrpcGo => self.program().0,
+            Self::Grpcio | Self::Frames | Self::HttpClient | Self::GrpcGo => self.program().0,
             Self::GrpcJs => installed().join("node_modules/@grpc/grpc-js"),
             Self::Connect => installed().join("node_modules/@connectrpc/connect-node"),
-            Self::Http2 => which("node"),
+            Self::Http2 | Self::Http => which("node"),
         }
     }
 }

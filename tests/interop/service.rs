@@ -11,8 +11,8 @@ use ::tonic::server::NamedService;
 use ::tonic::transport::{Channel, Endpoint};
 use ::tonic::{Code, Request, Response, Status, Streaming, body::Body};
 use bytes::{Buf, Bytes};
-use deadbeat::propagation::RequestBody;
 use deadbeat::propagation::grpc::{Grpc, RequestDeadline, ServerLayer, Stats};
+use deadbeat::propagation::{Protocol, RequestBody};
 use deadbeat::serve::{Listener, Server};
 use deadbeat::time::{Duration, sleep};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -252,10 +252,11 @@ pub(crate) fn serve_ours(layer: ServerLayer) -> (Served, deadbeat::serve::Stats)
 }
 
 /// Has a server of ours run, until the test is over. Returns where.
-pub(crate) fn run<S, R>(server: Server<S, Grpc>) -> (String, deadbeat::serve::Stats)
+pub(crate) fn run<S, R, P>(server: Server<S, P>) -> (String, deadbeat::serve::Stats)
 where
+    P: Protocol,
     S: Service<
-            ::http::Request<RequestBody<deadbeat::serve::Incoming, Grpc>>,
+            ::http::Request<RequestBody<deadbeat::serve::Incoming, P>>,
             Response = ::http::Response<R>,
         >,
     S: Clone + Send + 'static,

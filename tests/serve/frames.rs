@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::within;
 
 pub(crate) const NO_ERROR: u32 = 0;
+pub(crate) const INTERNAL_ERROR: u32 = 2;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 

@@ -13,7 +13,7 @@ use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, Full, StreamBody};
 use tower::service_fn;
 
-use crate::frames::{NO_ERROR, Peer, Seen};
+use crate::frames::{INTERNAL_ERROR, NO_ERROR, Peer, Seen};
 use crate::server::{Running, start};
 use crate::within;
 
@@ -21,7 +21,6 @@ type Ours = Request<RequestBody<Incoming, Http>>;
 
 const OPEN: u32 = 65_535;
 const PROTOCOL_ERROR: u32 = 1;
-const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
 
 /// hyper's client sends what it is given, and answers with what has come.
@@ -190,6 +189,14 @@ async fn what_fails_resets_its_stream_and_only_that() {
             "/body/no-error" => {
                 broken(Box::new(axum::Error::new(h2::Error::from(h2::Reason::NO_ERROR))))
             }
+            "/body/cancel" => broken(h2::Error::from(h2::Reason::CANCEL).into()),
+            "/body/panic" => {
+                let half = |n| match n {
+                    0 => Ok::<_, Infallible>(Bytes::from_static(b"half")),
+                    _ => panic!("a body of this test panics"),
+                };
+                Ok(Response::new(Body::from_stream(tokio_stream::iter((0..2).map(half)))))
+            }
             "/panic" => panic!("a handler of this test panics"),
             _ => {
                 let mut trailers = HeaderMap::new();
@@ -207,6 +214,8 @@ async fn what_fails_resets_its_stream_and_only_that() {
         ("/body", INTERNAL_ERROR),
         ("/body/refused", REFUSED_STREAM),
         ("/body/no-error", INTERNAL_ERROR),
+        ("/body/cancel", INTERNAL_ERROR),
+        ("/body/panic", INTERNAL_ERROR),
         ("/panic", crate::frames::CANCEL),
         ("/trailers", INTERNAL_ERROR),
     ] {

@@ -11,6 +11,7 @@ use deadbeat::propagation::http::Http;
 use deadbeat::serve::{Incoming, Server};
 use deadbeat::time::sleep;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -107,6 +108,64 @@ async fn a_handler_that_is_late_is_answered_for_and_the_connection_lives() {
         assert!(response(&mut io).await.starts_with("HTTP/1.1 504 "));
     }
     assert_eq!(server.stats.cut_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_client_whose_upload_is_not_read_any_more_is_told_that_the_connection_is_over() {
+    let service = service_fn(async |_: Ours| pending::<Result<Response<Body>, Infallible>>().await);
+    let server = start(Server::http(service));
+    for (framing, sent) in
+        [("transfer-encoding: chunked", "4\r\nhalf\r\n"), ("content-length: 9000", "half")]
+    {
+        let mut io = TcpStream::connect(server.at()).await.unwrap();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 200\r\n{framing}\r\n\r\n{sent}"
+        );
+        ask(&mut io, &head).await;
+        let mut read = String::new();
+        within(io.read_to_string(&mut read)).await.unwrap();
+        assert!(read.starts_with("HTTP/1.1 504 "), "{read}");
+        assert!(read.contains("\r\nconnection: close\r\n"), "{read}");
+    }
+    assert_eq!(server.stats.cut_connections(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_whose_upload_was_read_lives() {
+    let service = service_fn(async |request: Ours| {
+        let _ = request.into_body().collect().await;
+        pending::<Result<Response<Body>, Infallible>>().await
+    });
+    let server = start(Server::http(service));
+    let mut io = TcpStream::connect(server.at()).await.unwrap();
+    for (framing, sent) in
+        [("transfer-encoding: chunked", "4\r\nfull\r\n0\r\n\r\n"), ("content-length: 4", "full")]
+    {
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: 200\r\n{framing}\r\n\r\n{sent}"
+        );
+        ask(&mut io, &head).await;
+        let answer = response(&mut io).await;
+        assert!(answer.starts_with("HTTP/1.1 504 ") && !answer.contains("connection:"), "{answer}");
+    }
+    assert_eq!(server.stats.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_small_upload_that_nobody_has_read_does_not_cost_the_connection() {
+    let service = service_fn(async |_: Ours| pending::<Result<Response<Body>, Infallible>>().await);
+    let server = start(Server::http(service));
+    let mut io = TcpStream::connect(server.at()).await.unwrap();
+    // The second is late when it comes.
+    for ms in [200, 0, 200] {
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnect-timeout-ms: {ms}\r\ncontent-length: 4\r\n\r\nfull"
+        );
+        ask(&mut io, &head).await;
+        let answer = response(&mut io).await;
+        assert!(answer.starts_with("HTTP/1.1 504 ") && !answer.contains("connection:"), "{answer}");
+    }
+    assert_eq!(server.stats.accepted(), 1);
 }
 
 #[tokio::test]

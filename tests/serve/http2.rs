@@ -19,7 +19,7 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, service_fn};
 
 use crate::MS;
-use crate::frames::{CANCEL, NO_ERROR, Peer, Seen};
+use crate::frames::{CANCEL, INTERNAL_ERROR, NO_ERROR, Peer, Seen};
 use crate::server::{Drops, Guards, endless, start, stuck};
 
 type Ours = Request<RequestBody<Incoming, Http>>;
@@ -54,7 +54,7 @@ impl<S> Answering for S where
 }
 
 #[tokio::test]
-async fn a_stream_whose_window_is_shut_is_reset_with_cancel_at_its_deadline() {
+async fn a_stream_whose_window_is_shut_is_reset_at_its_deadline() {
     // From the start; in the middle of a piece; in the middle of one that is larger than any window.
     for (window, piece) in [(0, 8 << 10), (10_000, 8 << 10), (50_000, 1 << 20)] {
         let mut drops = Drops::new();
@@ -80,7 +80,7 @@ async fn a_stream_whose_window_is_shut_is_reset_with_cancel_at_its_deadline() {
         let data: usize =
             seen.iter().map(|it| if let Seen::Data(n, _) = it { *n } else { 0 }).sum();
         assert_eq!(data, window as usize);
-        assert_eq!(seen.last(), Some(&Seen::Reset(CANCEL)), "{window}");
+        assert_eq!(seen.last(), Some(&Seen::Reset(INTERNAL_ERROR)), "{window}");
         drops.one().await;
         assert_eq!((server.stats.cut_streams(), stats.expired_in_body()), (1, 1));
         assert_eq!(crate::within(told.recv()).await, Some(true));
@@ -96,7 +96,7 @@ async fn an_answer_that_is_larger_than_the_window_is_not_out_of_reach() {
     let server = start(Server::http(service));
     let mut peer = Peer::connect(server.at(), 1000).await;
     let stream = peer.call(&[("connect-timeout-ms", "300")], true).await;
-    assert_eq!(peer.rest_of(stream).await.last(), Some(&Seen::Reset(CANCEL)));
+    assert_eq!(peer.rest_of(stream).await.last(), Some(&Seen::Reset(INTERNAL_ERROR)));
     // To who reads it, it is whole.
     let mut client = Client::connect(server.at()).await;
     assert_eq!(client.get("/", 20_000).await.unwrap().len(), 1 << 20);
@@ -131,12 +131,12 @@ async fn an_answer_of_which_the_window_takes_a_part_is_reset_at_its_deadline() {
     let mut peer = Peer::connect(whole.at(), 3).await;
     let stream = peer.call(&[("connect-timeout-ms", "300")], true).await;
     let seen = peer.rest_of(stream).await;
-    assert_eq!(seen, [Seen::Headers(false), Seen::Data(3, false), Seen::Reset(CANCEL)]);
+    assert_eq!(seen, [Seen::Headers(false), Seen::Data(3, false), Seen::Reset(INTERNAL_ERROR)]);
     assert_eq!((server.stats.cut_streams(), stats.expired_in_body()), (2, 2));
 }
 
 #[tokio::test]
-async fn a_body_that_is_cut_is_reset_with_cancel_and_not_internal_error() {
+async fn a_body_that_is_cut_is_reset_with_what_nobody_takes_for_an_end() {
     let mut drops = Drops::new();
     let service = answering(|guards| stuck(1, b"half", guards.one()), drops.guards());
     let server = start(Server::http(service));
@@ -145,7 +145,7 @@ async fn a_body_that_is_cut_is_reset_with_cancel_and_not_internal_error() {
     let stream = peer.call(&[("connect-timeout-ms", "300")], true).await;
     let seen = peer.rest_of(stream).await;
     assert!(Instant::<Elapsed>::now() >= sent + 300 * MS, "early");
-    assert_eq!(seen, [Seen::Headers(false), Seen::Data(4, false), Seen::Reset(CANCEL)]);
+    assert_eq!(seen, [Seen::Headers(false), Seen::Data(4, false), Seen::Reset(INTERNAL_ERROR)]);
     drops.one().await;
 }
 
@@ -252,7 +252,7 @@ async fn a_stream_that_is_cut_is_reset_whoever_has_the_body_of_its_request() {
     let mut peer = Peer::connect(server.at(), OPEN).await;
     let stream = peer.call(&[("connect-timeout-ms", "300")], false).await;
     let seen = peer.rest_of(stream).await;
-    assert_eq!(seen, [Seen::Headers(false), Seen::Data(4, false), Seen::Reset(CANCEL)]);
+    assert_eq!(seen, [Seen::Headers(false), Seen::Data(4, false), Seen::Reset(INTERNAL_ERROR)]);
     let mut body = kept.recv().await.unwrap();
     assert!(crate::within(body.frame()).await.unwrap().unwrap_err().is_expired());
 }
@@ -303,7 +303,7 @@ async fn what_has_no_deadline_is_not_cut() {
     let free = peer.call(&[], true).await;
     let bound = peer.call(&[("connect-timeout-ms", "200")], true).await;
     assert_eq!(peer.next_on(free).await, Seen::Headers(false));
-    assert_eq!(peer.rest_of(bound).await.last(), Some(&Seen::Reset(CANCEL)));
+    assert_eq!(peer.rest_of(bound).await.last(), Some(&Seen::Reset(INTERNAL_ERROR)));
     assert!(peer.is_alive().await);
     assert_eq!(server.stats.cut_streams(), 1);
 }

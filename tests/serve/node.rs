@@ -38,6 +38,8 @@ const call = (reads) => new Promise((resolve) => {
 })();
 ";
 
+const FAILURE: &str = "ERR_HTTP2_STREAM_ERROR";
+
 /// What it has seen; `None` if it isn't there.
 async fn node(at: SocketAddr, reads: bool) -> Option<Value> {
     let mut command = tokio::process::Command::new("node");
@@ -60,7 +62,7 @@ async fn node(at: SocketAddr, reads: bool) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn node_sees_cancel_when_an_answer_is_cut() {
+async fn node_sees_an_error_when_an_answer_is_cut() {
     let drops = Drops::new();
     let guards = drops.guards();
     let service = service_fn(move |_: Ours| {
@@ -72,7 +74,9 @@ async fn node_sees_cancel_when_an_answer_is_cut() {
     assert_eq!(said["alive"], true, "{said}");
     for seen in said["seen"].as_array().unwrap() {
         assert_eq!((&seen["status"], &seen["data"]), (&200.into(), &4.into()), "{said}");
-        assert_eq!(seen["rst"], 8, "{said}");
+        // Of CANCEL it would say nothing: `end`, and no error.
+        assert_eq!((&seen["rst"], &seen["failure"]), (&2.into(), &FAILURE.into()), "{said}");
+        assert_eq!(seen["ended"], false, "{said}");
     }
     assert_eq!(server.stats.cut_streams(), 2);
 }
@@ -90,7 +94,7 @@ async fn node_that_does_not_read_holds_nobody() {
     let Some(said) = asked.await else { return };
     assert_eq!(said["alive"], true, "{said}");
     for seen in said["seen"].as_array().unwrap() {
-        assert_eq!(seen["rst"], 8, "{said}");
+        assert_eq!((&seen["rst"], &seen["failure"]), (&2.into(), &FAILURE.into()), "{said}");
     }
     drops.one().await;
     drops.one().await;

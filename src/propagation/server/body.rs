@@ -74,6 +74,11 @@ impl<B, P: Protocol> ResponseBody<B, P> {
         complete(&mut self.call);
     }
 
+    /// Before it is polled: whether it is what is answered in the handler's place.
+    pub(crate) fn is_ours(&self) -> bool {
+        matches!(self.source, Source::Whole { .. })
+    }
+
     /// It is about to be dropped: if that is since its deadline has passed, then it has expired.
     pub(crate) fn give_up(self: Pin<&mut Self>) {
         let call = self.project().call;

@@ -215,13 +215,80 @@ def call(command):
     return {"goaway": goaway, "streams": list(seen.values())}
 
 
+class Calls:
+    """HTTP, calls one after the other on one connection. One that doesn't read gives no window back."""
+
+    def __init__(self, command):
+        self.to = command["to"]
+        host, port = self.to.split(":")
+        self.sock = socket.create_connection((host, int(port)))
+        self.sock.settimeout(20)
+        self.conn = connection(True, command)
+        self.conn.initiate_connection()
+
+    def one(self, call):
+        stream = self.conn.get_next_available_stream_id()
+        sends = call["sends"]
+        head = {":method": "GET" if sends == "nothing" else "POST", ":scheme": "http", ":authority": self.to,
+                ":path": call["path"], **call["headers"]}
+        self.conn.send_headers(stream, list(head.items()), end_stream=sends == "nothing")
+        if sends != "nothing":
+            self.conn.send_data(stream, MESSAGE[:4])
+        seen = {"data": 0, "ended": False}
+        unread = 0
+        while True:
+            # As much as there is room for; each piece that is read makes room for another.
+            while sends == "all":
+                room = min(self.conn.local_flow_control_window(stream), self.conn.max_outbound_frame_size)
+                if room == 0:
+                    break
+                self.conn.send_data(stream, bytes(room))
+            self.sock.sendall(self.conn.data_to_send())
+            data = self.sock.recv(65536)
+            if not data:
+                return {**seen, "error": "the connection is closed"}
+            for event in self.conn.receive_data(data):
+                if getattr(event, "stream_id", stream) != stream:
+                    continue
+                if isinstance(event, h2.events.ResponseReceived):
+                    headers = dict(event.headers)
+                    seen["status"] = int(headers[":status"])
+                    seen["why"] = headers.get("x-deadline-exceeded")
+                elif isinstance(event, h2.events.DataReceived):
+                    seen["data"] += len(event.data)
+                    if call["reads"]:
+                        self.conn.acknowledge_received_data(event.flow_controlled_length, stream)
+                    else:
+                        unread += event.flow_controlled_length
+                elif isinstance(event, h2.events.StreamEnded):
+                    seen["ended"] = True
+                    if sends == "nothing":
+                        return seen
+                    # The server says that it needs no more of it, or is told that there is no more.
+                    sends = "nothing"
+                elif isinstance(event, h2.events.StreamReset):
+                    seen["rst"] = int(event.error_code)
+                    if not seen["ended"]:
+                        seen["error"] = f"RST_STREAM {seen['rst']}"
+                    if unread:
+                        self.conn.increment_flow_control_window(unread)
+                    return seen
+
+
+def calls(command):
+    connection = Calls(command)
+    seen = [connection.one(call) for call in command["calls"]]
+    connection.sock.close()
+    return {"seen": seen}
+
+
 def version(_):
     import h2 as package
 
     return {"version": f"h2 {package.__version__}, Python {sys.version.split()[0]}"}
 
 
-COMMANDS = {"serve": serve, "call": call, "version": version}
+COMMANDS = {"serve": serve, "call": call, "calls": calls, "read": lambda _: {}, "version": version}
 
 
 def obey(line):
