@@ -12,8 +12,7 @@ use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 
 use super::registry::Connection;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use super::served::BoxError;
 
 /// The body of a request, as it comes in. What a server serves gets it within a
 /// [`RequestBody`](crate::propagation::RequestBody), which has the deadline.

@@ -5,30 +5,24 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tower_service::Service;
 
-use super::body::Incoming;
 use super::config::Config;
 use super::detect::Version;
 use super::entry::Entry;
 use super::http2;
 use super::listener::Peer;
 use super::registry::{Connection, Order, State, Ticket};
+use super::served::Served;
 use super::stats::Event;
 use super::wire::{Channel, Io, Socket, Wire};
 use crate::clock::Elapsed;
 use crate::deadline::Deadline;
+use crate::propagation::Protocol;
 use crate::propagation::server::Server;
-use crate::propagation::{Protocol, RequestBody};
 use crate::rt::HyperTimer;
 use crate::time::{Sleep, sleep_until, timeout};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the connections of one listener share.
 pub(super) struct Setup {
@@ -46,18 +40,13 @@ pub(super) struct Call<S, P> {
 
 impl Setup {
     /// Serves it, to its end or until it is told to close.
-    pub(super) async fn serve<S, R, P>(
+    pub(super) async fn serve<S, P>(
         self: Arc<Self>,
         socket: Socket,
         call: Call<S, P>,
         ticket: Ticket,
     ) where
-        S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-        S: Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
+        S: Served<P>,
         P: Protocol,
     {
         let connection = ticket.connection();
@@ -72,14 +61,9 @@ impl Setup {
         .await;
     }
 
-    async fn run<S, R, P>(&self, socket: Socket, call: Call<S, P>, connection: &Arc<Connection>)
+    async fn run<S, P>(&self, socket: Socket, call: Call<S, P>, connection: &Arc<Connection>)
     where
-        S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-        S: Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
+        S: Served<P>,
         P: Protocol,
     {
         let wire = Wire::new(socket, connection.clone());
@@ -164,14 +148,9 @@ impl Setup {
         }
     }
 
-    async fn http1<S, R, P>(&self, io: Io, call: Call<S, P>, connection: &Arc<Connection>)
+    async fn http1<S, P>(&self, io: Io, call: Call<S, P>, connection: &Arc<Connection>)
     where
-        S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-        S: Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Into<BoxError>,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
+        S: Served<P>,
         P: Protocol,
     {
         connection.enter(State::Http1);

@@ -15,11 +15,10 @@ use tower_service::Service;
 use super::body::Incoming;
 use super::listener::Peer;
 use super::registry::Connection;
+use super::served::BoxError;
 use crate::deadline::Deadline;
 use crate::propagation::server::{ResponseBody, Server, ServerFuture};
 use crate::propagation::{Protocol, RequestBody};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The service of one connection, as hyper calls it.
 pub(super) struct Entry<S, P> {

@@ -7,8 +7,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, SendResponse};
-use http::{Method, Request, Response};
-use http_body::Body;
+use http::{Method, Request};
 use tower_service::Service;
 
 use super::body::Incoming;
@@ -16,30 +15,24 @@ use super::config::Config;
 use super::connection::Call;
 use super::keep_alive::KeepAlive;
 use super::registry::{Connection, Order};
+use super::served::Served;
 use super::stats::Event;
 use super::stream::Stream;
 use super::wire::Io;
-use crate::propagation::{Protocol, RequestBody};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::propagation::Protocol;
 
 /// How much of an answer is kept, that the client has room for, while the socket doesn't take it.
 const SEND_BUFFER: usize = 128 << 10;
 
 /// Serves it to its end. Each call is a task of its own.
-pub(super) async fn serve<S, R, P>(
+pub(super) async fn serve<S, P>(
     io: Io,
     mut call: Call<S, P>,
     config: &Config,
     connection: &Arc<Connection>,
 ) -> Result<(), h2::Error>
 where
-    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Served<P>,
     P: Protocol,
 {
     let mut h2 = Builder::new()
@@ -91,18 +84,13 @@ where
 }
 
 /// Its clock starts now.
-fn begin<S, R, P>(
+fn begin<S, P>(
     call: &mut Call<S, P>,
     request: Request<h2::RecvStream>,
     reply: SendResponse<Bytes>,
     connection: &Arc<Connection>,
 ) where
-    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Served<P>,
     P: Protocol,
 {
     let (head, body) = request.into_parts();

@@ -31,6 +31,7 @@ mod keep_alive;
 mod listener;
 mod registry;
 mod run;
+mod served;
 mod server;
 mod stats;
 mod stream;

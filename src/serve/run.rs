@@ -5,22 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower_service::Service;
-
 use super::backoff::Backoff;
-use super::body::Incoming;
 use super::connection::{Call, Setup};
 use super::listener::{Accepting, Peer};
 use super::registry::{Order, Registry};
+use super::served::Served;
 use super::stats::Event;
+use crate::propagation::Protocol;
 use crate::propagation::server::Server;
-use crate::propagation::{Protocol, RequestBody};
 use crate::time::{Instant, Sleep, sleep, sleep_until};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// So many connections are accepted of one listener before the others have their turn.
 const TURN: usize = 16;
@@ -49,14 +42,9 @@ impl<S, P> Source<S, P> {
     }
 }
 
-impl<S, R, P> Source<S, P>
+impl<S, P> Source<S, P>
 where
-    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Served<P>,
     P: Protocol,
 {
     /// Accepts one connection, and has it served. Never ready while there is none.
@@ -87,17 +75,12 @@ where
 }
 
 /// Serves until it has drained.
-pub(super) async fn run<S, R, P>(
+pub(super) async fn run<S, P>(
     mut sources: Vec<Source<S, P>>,
     max_connections: usize,
     registry: Arc<Registry>,
 ) where
-    S: Service<Request<RequestBody<Incoming, P>>, Response = Response<R>>,
-    S: Clone + Send + 'static,
-    S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
+    S: Served<P>,
     P: Protocol,
 {
     let all = CloseAll(registry.clone());

@@ -18,13 +18,12 @@ use super::handle::Handle;
 use super::listener::{Address, Listener};
 use super::registry::Registry;
 use super::run::{self, Source};
+use super::served::BoxError;
 use super::stats::Stats;
 use crate::propagation::http::Http;
 use crate::propagation::server::ServerLayer;
 use crate::propagation::{Protocol, RequestBody};
 use crate::rt::HyperTimer;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A server of HTTP/1 and HTTP/2 whose calls have deadlines, to their very end. See [the module](super).
 ///
@@ -199,7 +198,8 @@ impl<S, P> Server<S, P> {
     /// sends. One more ends the connection with ENHANCE_YOUR_CALM.
     ///
     /// Each is a frame that is kept until it is sent (RUSTSEC-2024-0003). Data that was under way when its
-    /// stream was reset at a deadline may count as well: h2 remembers 50 streams, for a second. Default: 4096;
+    /// stream was reset at a deadline may count as well: streams are remembered for a second, as many as
+    /// [`max_pending_resets`](Self::max_pending_resets). Default: 4096;
     /// on listeners that are [trusted](Listener::trusted) 65 536. hyper's own is 1024.
     pub fn max_error_resets(mut self, streams: usize) -> Self {
         self.excess.errors = Some(streams);

@@ -20,6 +20,7 @@ use tower_service::Service;
 use super::body::Incoming;
 use super::date::date;
 use super::registry::Connection;
+use super::served::BoxError;
 use super::stats::Event;
 use crate::clock::Elapsed;
 use crate::deadline::Deadline;
@@ -27,8 +28,6 @@ use crate::hop;
 use crate::propagation::server::{ResponseBody, ServerFuture};
 use crate::propagation::{Protocol, RequestBody};
 use crate::time::{Sleep, sleep_until};
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// No more than this of a body is asked room for at once: the size of a frame, unless a peer asks for more.
 const PIECE: usize = 16 << 10;
