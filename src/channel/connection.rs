@@ -127,6 +127,10 @@ impl Shared {
 
     /// Resets the stream of a call that has failed: now, or when it may be.
     pub(super) fn bury(self: &Arc<Self>, call: &Arc<Call>) {
+        // One that the peer has ended, which nobody has seen yet, needs no reset.
+        if call.poll_drained(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
         let now = self.timekeeper.now();
         let mut graves = self.graves.lock();
         let last_opened = graves.last_opened;

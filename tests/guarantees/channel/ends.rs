@@ -183,3 +183,22 @@ async fn what_others_make_of_a_deadline_is_the_deadlines_once_it_has_passed() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_stream_that_the_peer_has_ended_is_not_reset_also_if_nobody_has_seen_that() {
+    let (tell, mut told) = unbounded_channel();
+    let (address, _) = serve_frames(move |_request, mut respond| {
+        tell.send(()).unwrap();
+        async move { respond.send_reset(Reason::REFUSED_STREAM) }
+    })
+    .await;
+    let channel = ours(address, ClientLayer::new().timeout(60 * SECOND));
+    channel.connect().await.unwrap();
+    let mut unseen = Box::pin(nap(channel.clone(), 0));
+    begin(unseen.as_mut()).await;
+    within(told.recv()).await.unwrap();
+    // Whose end comes after that of the other.
+    nap(channel.clone(), 0).await.unwrap_err();
+    drop(unseen);
+    assert_eq!((channel.stats().connections(), channel.stats().resets()), (1, 0));
+}
