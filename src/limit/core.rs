@@ -195,12 +195,13 @@ impl<W> Core<W> {
 
     fn see_crowd(&mut self, now: Instant<Elapsed>) {
         let Settings { order, quantile, dark, slots, .. } = self.settings;
-        if order == Order::NewestFirst
-            && !dark
-            && quantile > 0.0
-            && let Some(service) = self.estimate.quantile(quantile)
-        {
-            self.crowd.see(self.queue.len(), slots, service, now);
+        if order == Order::OldestFirst || dark || quantile == 0.0 {
+            return;
+        }
+        match self.estimate.quantile(quantile) {
+            Some(service) => self.crowd.see(self.queue.len(), slots, service, now),
+            // After a long calm, say: that overload is over.
+            None => self.crowd = Crowd::None,
         }
     }
 

@@ -195,6 +195,15 @@ fn in_overload_that_goes_on_the_oldest_knows_soon_and_in_a_burst_it_waits() {
     while server.core.settle(server.now).is_some() {}
     let looked = server.core.look(&mut Some(newest), &mut None, server.now);
     assert!(matches!(looked, Poll::Ready((Ok(_), _))));
+    // After a calm in which all was forgotten, a burst waits again.
+    server.now += Duration::from_secs(11);
+    for _ in 0..3 {
+        server.admitted(500 * MS).unwrap();
+    }
+    for _ in 0..20 {
+        assert!(matches!(server.arrive(500 * MS), Arrival::Queued(_)));
+        assert_eq!(server.core.settle(server.now), None);
+    }
 }
 
 #[test]

@@ -135,6 +135,15 @@ impl Peer {
         }
     }
 
+    /// Until it was asked so often whether it is there, which it has answered.
+    pub(crate) async fn asked(&mut self, times: usize) {
+        let mut seen = 0;
+        while seen < times {
+            let (kind, flags, ..) = self.frame().await.expect("the connection lives");
+            seen += usize::from((kind, flags & 1) == (6, 0));
+        }
+    }
+
     /// Until the connection is closed. What is asked meanwhile is answered.
     pub(crate) async fn closed(mut self) {
         while self.frame().await.is_some() {}

@@ -224,7 +224,8 @@ async fn a_silent_connection_is_asked_for_a_sign_of_life() {
     assert_eq!((server.stats.connections(), server.stats.silent()), (1, 1));
     until("now that it sends nothing", || server.stats.silent() == 2).await;
     // And who answers lives.
-    tokio::spawn(Peer::connect(server.at(), 1).await.closed());
-    sleep(1000 * MS).await;
+    let mut peer = Peer::connect(server.at(), 1).await;
+    peer.asked(5).await;
+    assert!(peer.is_alive().await);
     assert_eq!((server.stats.connections(), server.stats.silent()), (1, 2));
 }
