@@ -112,3 +112,33 @@ async fn no_more_streams_are_opened_than_the_peer_allows() {
     }
     assert_eq!(open.lock().unwrap().1, 7);
 }
+
+#[tokio::test]
+async fn small_messages_that_nobody_reads_yet_do_not_end_the_connection() {
+    const MESSAGES: u64 = 20_000;
+    let (address, _) = serve_frames(async |request, mut respond| {
+        if request.uri().path() != "/test.Test/Drip" {
+            respond.send_response(trailers_only(Code::NotFound), true).unwrap();
+            return;
+        }
+        let mut body = respond.send_response(head_of_answer(), false).unwrap();
+        for number in 0..MESSAGES {
+            body.send_data(message(number), false).unwrap();
+        }
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        body.send_trailers(trailers).unwrap();
+    })
+    .await;
+    let channel = ours(address, ClientLayer::new().timeout(60 * SECOND));
+    let mut numbers = stream(channel.clone(), "/test.Test/Drip", 0).await.unwrap();
+    // Meanwhile they come.
+    for _ in 0..100 {
+        assert_eq!(nap(channel.clone(), 0).await.unwrap_err().code(), Code::NotFound);
+    }
+    for number in 0..MESSAGES {
+        assert_eq!(numbers.message().await.unwrap(), Some(number));
+    }
+    assert_eq!(numbers.message().await.unwrap(), None);
+    assert_eq!(channel.stats().connections(), 1);
+}
